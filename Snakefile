@@ -1,0 +1,177 @@
+# Which stage or notebook makes which file. `make` runs it: `make study PROFILE=laptop`, or any single product by name.
+import sys
+from pathlib import Path
+
+from biomeg_lib.errors import BiomegError
+from biomeg_lib.study import SentencePieceModel, load
+
+PROFILE = config["profile"]
+PARAMS = f"params/{PROFILE}.yaml"
+try:
+    STUDY = load(PARAMS)
+except BiomegError as error:
+    sys.exit(f"biomeg: {error}")
+
+OUT = f"outputs/{PROFILE}"
+BIOMEG = f"{sys.executable} -m biomeg_lib"
+JOBS = {job.name: job for job in STUDY.jobs()}
+VOCABULARIES = expand(OUT + "/vocabularies/{name}/vocab.json", name=STUDY.vocabularies)
+PRETRAINED = expand(OUT + "/runs/pretrain/{run}/metrics.json", run=STUDY.pretraining)
+FINETUNED = [f"{OUT}/runs/finetune/{run}/metrics.json" for job in JOBS.values() for run in STUDY.runs(job)]
+NOTEBOOKS = expand(OUT + "/notebooks/{section}.ipynb", section=["data", "vocab", "labeling"])
+NOTEBOOKS += expand(OUT + "/notebooks/pretrain.{run}.ipynb", run=STUDY.pretraining) + expand(
+    OUT + "/notebooks/finetune.{job}.ipynb", job=JOBS
+)
+
+
+wildcard_constraints:
+    name=r"[A-Za-z0-9_-]+",
+    corpus=r"[A-Za-z0-9_-]+",
+    vocabulary=r"[A-Za-z0-9_-]+",
+    run=r"[A-Za-z0-9_-]+",
+
+
+rule study:
+    default_target: True
+    input:
+        OUT + "/report/index.html",
+
+
+rule corpus:
+    output:
+        OUT + "/corpora/{name}/documents.jsonl.gz",
+        OUT + "/corpora/{name}/counts.json",
+    shell:
+        "{BIOMEG} corpus {PARAMS} {wildcards.name}"
+
+
+def text_of(wildcards):
+    spec = STUDY.vocabularies.get(wildcards.name)
+    learned = isinstance(spec, SentencePieceModel)
+    return f"{OUT}/corpora/{spec.corpus}/documents.jsonl.gz" if learned else []
+
+
+rule vocabulary:
+    input:
+        text_of,
+    output:
+        OUT + "/vocabularies/{name}/vocab.json",
+    shell:
+        "{BIOMEG} vocabulary {PARAMS} {wildcards.name}"
+
+
+rule shards:
+    input:
+        OUT + "/corpora/{corpus}/documents.jsonl.gz",
+        OUT + "/vocabularies/{vocabulary}/vocab.json",
+    output:
+        OUT + "/shards/{corpus}.{vocabulary}/shards.json",
+    shell:
+        "{BIOMEG} shards {PARAMS} {wildcards.corpus} {wildcards.vocabulary}"
+
+
+def shards_of(wildcards):
+    spec = STUDY.pretraining[wildcards.run]
+    return f"{OUT}/shards/{spec.corpus}.{spec.vocabulary}/shards.json"
+
+
+# A run's folder belongs to the library: it decides what is reused, resumed or refused. `update` keeps snakemake from
+# deleting results before a job starts, so a job that lacks one run does that run alone.
+rule pretrain:
+    input:
+        shards_of,
+    output:
+        update(OUT + "/runs/pretrain/{run}/metrics.json"),
+        notebook=OUT + "/notebooks/pretrain.{run}.ipynb",
+    priority: 10
+    shell:
+        "{BIOMEG} execute {PARAMS} pretrain {output.notebook} -p run {wildcards.run}"
+
+
+for _name, _job in JOBS.items():
+
+    rule:
+        name:
+            f"finetune.{_name}"
+        input:
+            f"{OUT}/runs/pretrain/{_job.encoder}/metrics.json",
+        output:
+            [update(f"{OUT}/runs/finetune/{run}/metrics.json") for run in STUDY.runs(_job)],
+            notebook=f"{OUT}/notebooks/finetune.{_name}.ipynb",
+        params:
+            job=_name,
+        shell:
+            "{BIOMEG} execute {PARAMS} finetune {output.notebook} -p job {params.job}"
+
+
+rule data:
+    input:
+        expand(OUT + "/corpora/{name}/counts.json", name=STUDY.corpora),
+    output:
+        OUT + "/tables/corpora.csv",
+        OUT + "/tables/benchmarks.csv",
+        OUT + "/figures/benchmarks.svg",
+        notebook=OUT + "/notebooks/data.ipynb",
+    shell:
+        "{BIOMEG} execute {PARAMS} data {output.notebook}"
+
+
+# The same notebook twice: Table 3 and Figure 1 need no training; its last section, vocabulary against F1, does.
+rule vocabularies:
+    input:
+        VOCABULARIES,
+    output:
+        OUT + "/tables/table3.csv",
+        OUT + "/figures/figure1.svg",
+        notebook=OUT + "/notebooks/untrained/vocab.ipynb",
+    shell:
+        "{BIOMEG} execute {PARAMS} vocab {output.notebook} -p scores no"
+
+
+rule vocab:
+    input:
+        OUT + "/tables/table3.csv",
+        OUT + "/figures/figure1.svg",
+        FINETUNED,
+    output:
+        OUT + "/tables/vocab_f1.csv",
+        OUT + "/figures/vocab_f1.svg",
+        notebook=OUT + "/notebooks/vocab.ipynb",
+    shell:
+        "{BIOMEG} execute {PARAMS} vocab {output.notebook} -p scores yes"
+
+
+rule labeling:
+    input:
+        FINETUNED,
+    output:
+        OUT + "/tables/ner_runs.csv",
+        OUT + "/tables/ner.csv",
+        OUT + "/tables/labeling.csv",
+        OUT + "/figures/labeling.svg",
+        notebook=OUT + "/notebooks/labeling.ipynb",
+    shell:
+        "{BIOMEG} execute {PARAMS} labeling {output.notebook}"
+
+
+rule overview:
+    input:
+        PRETRAINED,
+        NOTEBOOKS,
+    output:
+        OUT + "/tables/pretraining.csv",
+        OUT + "/tables/start.csv",
+        OUT + "/figures/start.svg",
+        notebook=OUT + "/notebooks/report.ipynb",
+    shell:
+        "{BIOMEG} execute {PARAMS} report {output.notebook}"
+
+
+rule report:
+    input:
+        notebooks=NOTEBOOKS,
+        index=OUT + "/notebooks/report.ipynb",
+    output:
+        OUT + "/report/index.html",
+    shell:
+        "{BIOMEG} render {PARAMS} {input.notebooks} {input.index}"

@@ -1,0 +1,149 @@
+"""The `biomeg` command. Every mistake a user can mend ends as one line on stderr and exit code 1."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    from biomeg_lib.errors import BiomegError
+
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except BiomegError as error:
+        print(f"biomeg: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `biomeg fetch --list | head`
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        print("biomeg: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="biomeg", description="The BioMegatron study, one stage at a time.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function, help: str, *, params: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(command=function)
+        if params:
+            sub.add_argument("params", type=Path, help="params file, for example params/smoke.yaml")
+        return sub
+
+    fetch = command("fetch", _fetch, "find a data source, or download and verify it", params=False)
+    fetch.add_argument("names", nargs="*", metavar="NAME")
+    fetch.add_argument("--list", action="store_true", help="all names, sizes, licences and where they are now")
+    command("models", _models, "the named models with their exact parameter counts", params=False)
+    command("check", _check, "validate a params file")
+    command("corpus", _corpus, "read a corpus").add_argument("name")
+    command("vocabulary", _vocabulary, "take or learn a vocabulary").add_argument("name")
+    shards = command("shards", _shards, "tokenise a corpus with a vocabulary")
+    shards.add_argument("corpus")
+    shards.add_argument("vocabulary")
+    command("pretrain", _pretrain, "do a pre-training run, or go on with it").add_argument("name")
+    command("finetune", _finetune, "do a fine-tuning job, or go on with it").add_argument("job")
+    execute = command("execute", _execute, "execute a notebook of the study headlessly")
+    execute.add_argument("notebook", help="its name, for example vocab")
+    execute.add_argument("output", type=Path, help="the executed notebook")
+    execute.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    render = command("render", _render, "make the HTML report of the executed notebooks")
+    render.add_argument("notebooks", type=Path, nargs="+", help="executed notebooks, the index last")
+    return parser
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from biomeg_lib import sources
+    from biomeg_lib.errors import BiomegError
+
+    if options.list == bool(options.names):
+        raise BiomegError("fetch: expected --list, or the names of sources")
+    if options.list:
+        for row in sources.list_sources():
+            size = f"{row.bytes / 1e6:.1f} MB" if row.bytes else ""
+            print(f"{row.name:28} {size:>9}  {row.where:8}  {row.licence[:60]:60}  {row.url}")
+    for name in options.names:
+        for path in sources.fetch(name):
+            print(path)
+
+
+def _models(options: argparse.Namespace) -> None:
+    from biomeg_lib.model import PRESETS, config_for, count_parameters
+
+    print("Parameters with heads, pooler and tied decoder, for the BERT vocabularies padded to a multiple of 128.")
+    columns = f"{'name':6} {'layers':>6} {'hidden':>6} {'heads':>5} {'norm':>5}"
+    print(f"{columns} {'cased 29,056':>15} {'uncased 30,592':>15}  from")
+    for name, preset in PRESETS.items():
+        counts = [count_parameters(config_for(name, size)) for size in (29056, 30592)]
+        shape = f"{name:6} {preset.layers:6} {preset.hidden:6} {preset.heads:5} {preset.norm:>5}"
+        print(f"{shape} {counts[0]:15,} {counts[1]:15,}  {preset.source}")
+
+
+def _check(options: argparse.Namespace) -> None:
+    from biomeg_lib.study import load
+
+    study = load(options.params)
+    runs = sum(len(study.runs(job)) for job in study.jobs())
+    print(f"{options.params}: {len(study.pretraining)} pre-training and {runs} fine-tuning runs")
+
+
+def _corpus(options: argparse.Namespace) -> None:
+    from biomeg_lib.prepare import prepare_corpus
+    from biomeg_lib.study import load
+
+    counts = prepare_corpus(load(options.params), options.name)
+    print(f"{options.name}: {counts['documents']:,} documents, {counts['words']:,} words, dropped {counts['dropped']}")
+
+
+def _vocabulary(options: argparse.Namespace) -> None:
+    from biomeg_lib.prepare import prepare_vocabulary
+    from biomeg_lib.study import load
+
+    print(f"{options.name}: {prepare_vocabulary(load(options.params), options.name).size:,} pieces")
+
+
+def _shards(options: argparse.Namespace) -> None:
+    from biomeg_lib.prepare import prepare_shards
+    from biomeg_lib.study import load
+
+    counts = prepare_shards(load(options.params), options.corpus, options.vocabulary)
+    tokens = ", ".join(f"{counts[split]['tokens']:,} tokens in {split}" for split in ("train", "heldout"))
+    print(f"{options.corpus} with {options.vocabulary}: {tokens}")
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    from biomeg_lib.study import load
+    from biomeg_lib.training.pretrain import pretrain
+
+    metrics = pretrain(load(options.params), options.name)
+    print(f"{options.name}: held-out masked-LM loss {metrics['heldout_mlm']:.3f} after {metrics['tokens']:,} tokens")
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    from biomeg_lib.study import load
+    from biomeg_lib.tasks.ner_training import run_job
+
+    study = load(options.params)
+    for result in run_job(study, study.job(options.job)):
+        cell = result["cell"]
+        arm = f"{cell['start']}, labels by {cell['labelling']}, seed {result['seed']}"
+        print(f"{cell['benchmark']}, {cell['encoder']}, {arm}: test F1 {result['test']['f1']:.3f}")
+
+
+def _execute(options: argparse.Namespace) -> None:
+    from biomeg_lib.report.execute import execute
+    from biomeg_lib.study import load
+
+    execute(load(options.params), options.notebook, options.output, dict(options.parameters))
+
+
+def _render(options: argparse.Namespace) -> None:
+    from biomeg_lib.report.execute import render
+    from biomeg_lib.study import load
+
+    render(load(options.params), options.notebooks)

@@ -1,0 +1,1 @@
+"""From raw text to training samples: readers, documents, sentences, token shards, masked samples, the miniature."""

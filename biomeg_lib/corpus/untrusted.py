@@ -1,0 +1,242 @@
+"""Bytes, archive members and XML records out of files that nobody vouches for.
+
+Everything streams, and every way in which such a file can be broken or hostile ends in a one-line `InputError` that
+names the file and, in an archive, the member. Nothing is ever extracted to the disk. XML is parsed without network,
+without loading a DTD and without libxml2's "huge" mode; a document type that declares entities is refused, since
+neither PMC nor PubMed has any use for one and every known expansion attack starts there.
+"""
+
+import contextlib
+import gzip
+import io
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from lxml import etree
+
+from biomeg_lib.errors import InputError
+
+CHUNK = 1 << 20
+_TAR_BUFFER = 1 << 16  # how far tarfile reads ahead, and so how closely damage can be located
+# The most bytes that one record (an article, a line) may take: real ones stay far below, and memory is bounded by it.
+RECORD_LIMIT = 128 << 20
+
+# `collect_ids` must keep its default: lxml's way of switching it off makes libxml2 load external DTDs and entities.
+_HARDENED = {
+    "resolve_entities": False,
+    "no_network": True,
+    "load_dtd": False,
+    "dtd_validation": False,
+    "attribute_defaults": False,
+    "huge_tree": False,
+    "recover": False,
+    "remove_comments": True,
+    "remove_pis": True,
+}
+
+
+@contextlib.contextmanager
+def _one_line_errors(name: str | Path) -> Iterator[None]:
+    """Turn what reading, unzipping and un-tarring raise into an `InputError` about `name`."""
+    try:
+        yield
+    except EOFError as error:
+        raise InputError(name, "expected more data, found the end: the file is truncated, fetch it again") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(name, f"expected intact gzip data, found an error: {error}") from error
+    except (tarfile.TarError, ValueError, RecursionError) as error:  # tarfile lets the latter two out, too
+        raise InputError(name, f"expected an intact tar archive, found an error: {error}") from error
+    except OSError as error:
+        raise InputError(name, f"expected a readable file, found: {error.strerror or error}") from error
+
+
+class _CheckedStream(io.RawIOBase):
+    """A binary stream whose reading errors are `InputError`s about one named file or member."""
+
+    def __init__(self, stream: IO[bytes], name: str | Path):
+        self._stream, self._name = stream, name
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        with _one_line_errors(self._name):
+            return self._stream.readinto(buffer)
+
+
+@contextlib.contextmanager
+def _open_unzipped(path: Path) -> Iterator[IO[bytes]]:
+    with contextlib.ExitStack() as stack:
+        with _one_line_errors(path):
+            stream = stack.enter_context(open(path, "rb"))
+            if path.suffix.lower() in (".gz", ".tgz"):
+                if not stream.peek(1):
+                    raise EOFError  # the gzip module takes an empty file for empty data
+                stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
+        yield stream
+
+
+@contextlib.contextmanager
+def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file for streaming, unzipped where its name ends in .gz or .tgz.
+
+    Raises:
+        InputError: it cannot be read, or (then or while reading) is not intact gzip data.
+    """
+    with _open_unzipped(path) as stream:
+        yield io.BufferedReader(_CheckedStream(stream, path), CHUNK)
+
+
+class _StrictHeader(tarfile.TarInfo):
+    """A tar header that says so when it is damaged: tarfile takes one after the first member for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_StrictHeader":
+        header = super().frombuf(buf, encoding, errors)
+        if header.type not in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE) and header.size > CHUNK:
+            raise tarfile.ReadError(f"a header of {header.size} bytes")  # long names, which tarfile reads whole
+        return header
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_StrictHeader":
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # a block of zeros, the proper end
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} at byte {tarfile_.offset}, it is truncated or damaged") from error
+
+
+def archive_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """The regular files of a .tar.gz or .tgz, in order, as (name, stream).
+
+    A stream is valid until the next pair is asked for.
+
+    Raises:
+        InputError: a truncated or damaged archive, or data after its end; a member with an absolute path or `..` in its
+            path, or one that is a link or a device: no honest package has these. Damage is reported at the last member
+            that was found before it.
+    """
+    where = f"{path}"
+    with _open_unzipped(path) as stream, contextlib.ExitStack() as stack:
+        with _one_line_errors(where):
+            archive = stack.enter_context(
+                tarfile.open(fileobj=stream, mode="r|", bufsize=_TAR_BUFFER, tarinfo=_StrictHeader)
+            )
+        while True:
+            with _one_line_errors(where):
+                member = archive.next()
+            if member is None:
+                break
+            archive.members.clear()  # tarfile keeps every header it has seen
+            where = f"{path}:{member.name}"
+            parts = PurePosixPath(member.name.replace("\\", "/"))
+            if parts.is_absolute() or ".." in parts.parts:
+                raise InputError(where, "expected a relative member path without `..`, found one that leads elsewhere")
+            if member.isdir():
+                continue
+            if not member.isreg():
+                raise InputError(where, "expected files and folders only, found a link or a device in the archive")
+            yield member.name, io.BufferedReader(_CheckedStream(archive.extractfile(member), where), CHUNK)
+        # To the very end, where gzip has its checksum. A second archive behind the first would go unread: refuse it.
+        with _one_line_errors(where):
+            while block := archive.fileobj.read(CHUNK):
+                if block.strip(b"\0"):
+                    raise InputError(path, "expected one tar archive, found more data after its end")
+
+
+@contextlib.contextmanager
+def _xml_errors(parser: etree.XMLParser | etree.XMLPullParser, name: str) -> Iterator[None]:
+    try:
+        yield
+    except etree.XMLSyntaxError as error:
+        last = parser.feed_error_log.last_error
+        message, line = (last.message, last.line) if last is not None else (error.msg, error.lineno)
+        raise InputError(name, f"expected well-formed XML, found: {' '.join(message.split())}", line or None) from error
+
+
+def xml_document(stream: IO[bytes], name: str, roots: tuple[str, ...]) -> etree._Element:
+    """Parse one XML document whole: a third faster than `xml_records`, for archive members that hold one article each.
+
+    Args:
+        stream: the bytes of the document.
+        name: what errors call it (`archive.tar.gz:member` in an archive).
+        roots: local names that its root may have.
+    Returns:
+        The root element.
+    Raises:
+        InputError: XML that is not well-formed or ends early, another root, an entity declaration, a named entity other
+            than the five of XML, more than `RECORD_LIMIT` bytes.
+    """
+    parser = etree.XMLParser(**_HARDENED)
+    size = 0
+    with _xml_errors(parser, name):
+        while chunk := stream.read(CHUNK):
+            parser.feed(chunk)
+            size += len(chunk)
+            _check_size(size, name)
+        root = parser.close()
+    _check_root(root.getroottree(), name, roots)
+    _refuse_references(root, name)
+    return root
+
+
+def xml_records(stream: IO[bytes], name: str, tag: str, roots: tuple[str, ...]) -> Iterator[etree._Element]:
+    """Parse XML as it arrives and yield each element called `tag`, whatever its namespace; it is emptied afterwards.
+
+    Args:
+        tag: local name of the record elements, which do not nest.
+        stream, name, roots: as for `xml_document`.
+    Raises:
+        InputError: as `xml_document`, but the limit is for one record.
+    """
+    parser = etree.XMLPullParser(("end",), tag=f"{{*}}{tag}", **_HARDENED)
+    pending, checked = 0, False
+    with _xml_errors(parser, name):
+        while chunk := stream.read(CHUNK):
+            parser.feed(chunk)
+            pending += len(chunk)
+            for _, element in parser.read_events():
+                pending = 0
+                if not checked:
+                    _check_root(element.getroottree(), name, roots)
+                    checked = True
+                _refuse_references(element, name)
+                yield element
+                _forget(element)
+            _check_size(pending, name)
+        root = parser.close()
+    if not checked:
+        _check_root(root.getroottree(), name, roots)
+
+
+def _check_size(size: int, name: str) -> None:
+    if size > RECORD_LIMIT:
+        raise InputError(name, f"expected records of at most {RECORD_LIMIT >> 20} MiB, found a larger one")
+
+
+def _check_root(tree: etree._ElementTree, name: str, roots: tuple[str, ...]) -> None:
+    dtd = tree.docinfo.internalDTD
+    if dtd is not None and any(True for _ in dtd.iterentities()):
+        raise InputError(name, "expected XML without entity declarations, found <!ENTITY ...> in its document type")
+    found = etree.QName(tree.getroot()).localname
+    if found not in roots:
+        raise InputError(name, f"expected XML with the root <{'> or <'.join(roots)}>, found <{found}>")
+
+
+def _refuse_references(element: etree._Element, name: str) -> None:
+    """Where a document names an external DTD, libxml2 lets undeclared entities pass; their text would be missing."""
+    for entity in element.iter(etree.Entity):
+        message = f"expected characters or references such as &#945;, found the named entity {entity.text}"
+        raise InputError(name, message, entity.sourceline)
+
+
+def _forget(element: etree._Element) -> None:
+    """Free a record that has been used, and the emptied ones before it, which its parent would keep."""
+    element.clear()
+    parent = element.getparent()
+    while parent is not None and element.getprevious() is not None:
+        del parent[0]

@@ -1,0 +1,82 @@
+"""From the names in a params file to files: sources, the embedded miniature, or the user's own paths."""
+
+import re
+from pathlib import Path
+
+from biomeg_lib import sources
+from biomeg_lib.corpus import miniature
+from biomeg_lib.errors import BiomegError
+from biomeg_lib.study import Benchmark, Study
+
+MINIATURE = "miniature:"
+
+
+def files_of(study: Study, locator: str) -> list[Path]:
+    """The files that a params file means by `locator`, in order of name.
+
+    Args:
+        locator: `miniature:path`, the name of a source, an http(s) address, or a path of one's own (relative to the
+            project). In the first and the last, `*` and `?` stand for anything.
+
+    Raises:
+        BiomegError: nothing is there, or a source cannot be had.
+    """
+    if locator.startswith(MINIATURE):
+        folder, pattern = miniature.build(study.miniature), locator.removeprefix(MINIATURE)
+        found = sorted(folder.glob(pattern))
+        if not found:
+            raise BiomegError(f"{study.params_file}: the miniature has no file {pattern!r}")
+        return found
+    if own := _own_files(study, locator):
+        return own
+    return sources.locate_all(locator)
+
+
+def file_of(study: Study, locator: str) -> Path:
+    """The one file that `locator` means.
+
+    Raises:
+        BiomegError: none, or several.
+    """
+    found = files_of(study, locator)
+    if len(found) > 1:
+        raise BiomegError(f"{study.params_file}: expected one file for {locator!r}, found {len(found)}")
+    return found[0]
+
+
+def corpus_files(study: Study, name: str) -> tuple[list[Path], str, list[str]]:
+    """The files of a corpus, their format, and what a reader should know about where they come from.
+
+    The format is that of the params file, unless a source's stand-in has another one.
+
+    Raises:
+        BiomegError: the files are not all of one format.
+    """
+    corpus = study.corpora[name]
+    files: list[Path] = []
+    formats: set[str] = set()
+    notes: list[str] = []
+    for locator in corpus.files:
+        files += files_of(study, locator)
+        own = locator.startswith(MINIATURE) or _own_files(study, locator)
+        described = {} if own else sources.describe(locator)
+        formats.add(described.get("format") or corpus.format)
+        notes += [described["note"]] if described.get("note") else []
+    if len(formats) > 1:
+        raise BiomegError(
+            f"{study.params_file}: corpora.{name}: expected one format, found {', '.join(sorted(formats))}"
+        )
+    return files, formats.pop(), notes
+
+
+def benchmark_files(study: Study, benchmark: Benchmark) -> dict[str, Path]:
+    """The files of a benchmark's splits: train, devel, test."""
+    return {split: file_of(study, getattr(benchmark, split)) for split in ("train", "devel", "test")}
+
+
+def _own_files(study: Study, locator: str) -> list[Path]:
+    """The user's files that a path or a pattern means; none for the name of a source."""
+    path = study.root / Path(locator).expanduser()
+    if re.match(r"https?://", locator) or not path.parent.is_dir():
+        return []
+    return sorted(path.parent.glob(path.name))

@@ -1,0 +1,1 @@
+"""Scorers that agree with the official ones (`entities`), and what several seeds say together (`statistics`)."""

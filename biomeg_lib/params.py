@@ -1,0 +1,164 @@
+"""Params files: YAML in, one validated object out, and every mistake as one line that names the file and the line.
+
+The schema itself is in `study.py`. This module knows YAML and pydantic's error objects, and nothing of the study: it
+turns the place of an error (a path of keys) into a line number by walking the YAML node tree.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from biomeg_lib.errors import BiomegError, InputError
+
+Schema = TypeVar("Schema", bound=BaseModel)
+Location = Sequence[str | int]
+
+
+class ParamsFile:
+    """A parsed YAML mapping that remembers where each key stands.
+
+    Raises:
+        InputError: the file is absent, not YAML, not a mapping, or has a key twice.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        try:
+            text = self.path.read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            others = sorted(p.name for p in self.path.parent.glob("*.yaml"))
+            known = f"; there are {', '.join(others)}" if others else ""
+            raise InputError(self.path, f"expected a params file, found none{known}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(self.path, f"expected a readable UTF-8 file: {error}") from None
+        try:
+            self.root = yaml.compose(text, Loader=yaml.SafeLoader)
+            values = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            problem = getattr(error, "problem", None) or "not readable"
+            raise InputError(self.path, f"expected YAML: {problem}", mark.line + 1 if mark else None) from None
+        if not isinstance(values, dict):
+            raise InputError(self.path, "expected a mapping of keys to values")
+        self._refuse_repeated_keys(self.root, ())
+        self.values: dict[str, Any] = values
+
+    def _refuse_repeated_keys(self, node: yaml.Node, ancestors: tuple[yaml.Node, ...]) -> None:
+        if any(node is ancestor for ancestor in ancestors):
+            raise InputError(self.path, "expected a finite structure, found an anchor that contains itself")
+        children: Iterable[yaml.Node] = ()
+        if isinstance(node, yaml.MappingNode):
+            seen: dict[str, int] = {}
+            for key, _ in node.value:
+                line = key.start_mark.line + 1
+                if key.value in seen:
+                    raise InputError(
+                        self.path, f"expected each key once, found {key.value!r} also in line {seen[key.value]}", line
+                    )
+                seen[key.value] = line
+            children = [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            children = node.value
+        for child in children:
+            self._refuse_repeated_keys(child, (*ancestors, node))
+
+    def line(self, location: Location) -> int:
+        """The 1-based line of a key path; of its nearest ancestor, if the key itself is not in the file."""
+        node, line = self.root, self.root.start_mark.line + 1
+        for part in location:
+            if isinstance(node, yaml.MappingNode):
+                found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+                if found is None:
+                    continue  # a union's tag, which pydantic puts into the path, or a missing key
+                line, node = found[0].start_mark.line + 1, found[1]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+                node = node.value[part]
+                line = node.start_mark.line + 1
+        return line
+
+    def error(self, location: Location, expected: str) -> InputError:
+        """An error at a key path of this file."""
+        return InputError(self.path, f"{dotted(location)}: {expected}", self.line(location))
+
+
+class Injected:
+    """Values without a file (a notebook's parameters cell): errors name the parameter instead of a line."""
+
+    def __init__(self, values: dict[str, Any]):
+        self.values = values
+
+    def error(self, location: Location, expected: str) -> BiomegError:
+        """An error at a key path of the parameters."""
+        return BiomegError(f"parameters: {dotted(location)}: {expected}")
+
+
+def dotted(location: Location) -> str:
+    """`('seeds', 0)` -> `seeds[0]`."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What to say about a name nobody knows: the nearest known one, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"there are {', '.join(names)}" if names else "none is defined"
+
+
+def validate(schema: type[Schema], source: ParamsFile | Injected) -> Schema:
+    """`source.values` as a `schema` object.
+
+    Raises:
+        BiomegError: one line for the first mistake, with the number of further ones.
+    """
+    try:
+        return schema.model_validate(source.values)
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False)
+        first = mistakes[0]
+        location = [part for part in first["loc"] if part not in ("wordpiece", "sentencepiece")]
+        more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
+        raise source.error(location, _expected(schema, first, location) + more) from None
+
+
+def _expected(schema: type[BaseModel], mistake: Any, location: list[str | int]) -> str:
+    """pydantic's message in this project's words."""
+    if mistake["type"] == "extra_forbidden":
+        fields = _fields_at(schema, location[:-1])
+        return f"unknown key; {suggestion(str(location[-1]), fields)}" if fields else "unknown key"
+    if mistake["type"] == "missing":
+        return "expected this key, found none"
+    found = repr(mistake["input"])
+    message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"expected {message}, found {found if len(found) < 60 else found[:57] + '...'}"
+
+
+def _fields_at(schema: type[BaseModel], location: list[str | int]) -> list[str]:
+    """The keys that are allowed at a path, looking through the schema's dictionaries, lists and unions."""
+    candidates: list[Any] = [schema]
+    for part in location:
+        following: list[Any] = []
+        for candidate in candidates:
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                field = candidate.model_fields.get(str(part))
+                following += [field.annotation] if field else []
+            else:
+                following += [a for a in getattr(candidate, "__args__", ()) if a is not str]
+        candidates = following
+    fields: list[str] = []
+    queue = candidates
+    while queue:
+        candidate = queue.pop()
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            fields += candidate.model_fields
+        else:
+            queue += [a for a in getattr(candidate, "__args__", ()) if not isinstance(a, str)]
+    return fields

@@ -1,0 +1,82 @@
+"""Notebooks, executed headlessly by papermill, and the report made of them."""
+
+import datetime
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from biomeg_lib.errors import BiomegError, InputError
+from biomeg_lib.study import Study
+
+
+def execute(study: Study, notebook: str, output: Path, parameters: Mapping[str, Any]) -> None:
+    """Execute `notebooks/<notebook>.ipynb` with this study's profile; `output` appears when every cell has run.
+
+    A notebook that fails is kept beside it, as `<output>.failed.ipynb`, with its traceback.
+
+    Args:
+        parameters: for the notebook's parameters cell, besides `profile`.
+
+    Raises:
+        BiomegError: the notebook is not there or has failed, with the first line of what it raised.
+    """
+    import papermill  # here, since it takes a second to import
+
+    source = study.root / "notebooks" / f"{notebook}.ipynb"
+    if not source.is_file():
+        known = ", ".join(sorted(path.stem for path in source.parent.glob("*.ipynb")))
+        raise InputError(source, f"expected a notebook, found none; there are {known}")
+    output = output.resolve()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    failed = output.with_name(f"{output.stem}.failed.ipynb")
+    handle, temporary = tempfile.mkstemp(prefix=f".{output.stem}.", suffix=".ipynb", dir=output.parent)
+    os.close(handle)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of nbformat, about cells without ids in papermill's own injected cell
+            papermill.execute_notebook(
+                source,
+                temporary,
+                parameters={"profile": study.profile, **parameters},
+                cwd=study.root,
+                progress_bar=False,
+            )
+    except papermill.PapermillExecutionError as error:
+        os.replace(temporary, failed)
+        line = str(error.evalue).strip().splitlines()[0] if str(error.evalue).strip() else ""
+        kind = "" if error.ename in ("BiomegError", "InputError") else f"{error.ename}: "
+        raise BiomegError(f"notebook {notebook}: {kind}{line} (the whole notebook: {_shown(failed)})") from None
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, output)
+    failed.unlink(missing_ok=True)
+
+
+def render(study: Study, notebooks: list[Path]) -> Path:
+    """The report `outputs/<profile>/report/` of executed notebooks; returns its index.html."""
+    from biomeg_lib.report.html import render_site
+    from biomeg_lib.training.environment import describe_environment
+
+    environment = describe_environment(study.root)
+    packages = {name: str(version) for name, version in environment.pop("packages").items()}
+    now = datetime.datetime.now(datetime.UTC)
+    provenance = {
+        "profile": study.profile,
+        "data": "embedded miniature: generated text, not real" if study.generated else "real text",
+        "params": str(study.params_file),
+        **{key: str(value) for key, value in environment.items() if key not in ("date", "threads")},
+        "rendered": now.isoformat(timespec="minutes"),
+        "versions": packages,
+    }
+    pages = render_site(notebooks, study.outputs / "report", provenance=provenance)
+    return pages[0]
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

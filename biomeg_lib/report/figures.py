@@ -1,0 +1,385 @@
+"""Every plot of the study: one style, one way to save, and the three kinds of plot that the notebooks draw.
+
+Figures are made without pyplot's global state, so drawing many of them holds no memory, and a notebook shows each
+once. SVG files carry their glyphs as outlines and neither dates nor random identifiers: they look the same on
+every machine, need no font, and the same figure gives the same bytes.
+"""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.textpath import text_to_path
+from matplotlib.ticker import EngFormatter
+from scipy import stats
+
+from biomeg_lib import files
+from biomeg_lib.errors import BiomegError
+
+WIDTH = 9.0  # inches at most: 864 CSS pixels, the width of the report's text on a laptop
+INK, MUTED, PAPER = "#22262b", "#5b636d", "#ffffff"
+WORD_COLOUR, PIECE_COLOUR = "#0b5fb4", "#86259b"  # the paper's blue and purple, dark enough for small text on white
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+_RC: dict[str, Any] = {
+    **sns.axes_style("whitegrid"),
+    "axes.edgecolor": "#c3c8ce",
+    "axes.grid.axis": "both",
+    "axes.labelcolor": INK,
+    "axes.labelsize": 10,
+    "axes.prop_cycle": matplotlib.cycler(color=sns.color_palette("colorblind")),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "figure.facecolor": PAPER,
+    "font.family": ["DejaVu Sans"],  # shipped with matplotlib, so that text has the same width everywhere
+    "font.size": 10,
+    "grid.color": "#e6e8eb",
+    "grid.linewidth": 0.8,
+    "legend.fontsize": 9.5,
+    "legend.frameon": False,
+    "legend.title_fontsize": 9.5,
+    "lines.linewidth": 1.8,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "biomeg",
+    "text.color": INK,
+    "text.parse_math": False,  # a chemical name may hold dollar signs
+    "xtick.color": MUTED,
+    "xtick.labelsize": 9,
+    "ytick.color": MUTED,
+    "ytick.labelsize": 9.5,
+}
+
+
+def style() -> None:
+    """Set the study's style for plots that a notebook draws itself; the functions below use it without being asked."""
+    matplotlib.rcParams.update(_RC)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write `figure` as SVG, whole or not at all; an unchanged file keeps its time stamp.
+
+    Raises:
+        BiomegError: the name does not end in .svg.
+    """
+    if path.suffix != ".svg":
+        raise BiomegError(f"{path}: expected a name that ends in .svg, figures are saved as SVG only")
+    stream = io.StringIO()
+    with matplotlib.rc_context(_RC):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    files.write_if_changed(path, stream.getvalue())
+    return path
+
+
+def _need_columns(frame: pd.DataFrame, columns: Sequence[str | None]) -> None:
+    """Raises BiomegError for an empty frame or a missing column."""
+    missing = [column for column in columns if column is not None and column not in frame.columns]
+    if missing:
+        raise BiomegError(f"a figure needs the columns {missing}; the table has {list(frame.columns)}")
+    if frame.empty:
+        raise BiomegError("a figure needs at least one row; the table is empty")
+
+
+def learning_curve(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    hue: str | None = None,
+    *,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+) -> Figure:
+    """A metric over steps or tokens, one line a `hue`; where a point was measured several times (seeds), the line is
+    their mean and the band spans the lowest and the highest.
+
+    Args:
+        frame: one row a measurement; rows without a `y` (a step that was not evaluated) are left out.
+        x: column of the horizontal axis, a count.
+        y: column of the metric.
+        hue: column whose values are told apart by colour and marker, in order of appearance.
+        x_label: what the horizontal axis shows, with its unit ("training tokens").
+        y_label: what the vertical axis shows, with its unit ("masked-LM loss (nats per token)").
+        log_x: logarithmic horizontal axis, for step counts that span powers of ten.
+
+    Raises:
+        BiomegError: a column is missing or no row has a value.
+    """
+    _need_columns(frame, [x, y, hue])
+    frame = frame.dropna(subset=[x, y])
+    _need_columns(frame, [])
+    names = list(dict.fromkeys(frame[hue])) if hue else [None]
+    palette = sns.color_palette("colorblind", len(names))
+    with matplotlib.rc_context(_RC):
+        figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for i, name in enumerate(names):
+            rows = frame if hue is None else frame[frame[hue] == name]
+            summary = rows.groupby(x)[y].agg(["mean", "min", "max"]).sort_index()
+            few = len(summary) <= 25  # beyond that, markers hide the line
+            marker = MARKERS[i % len(MARKERS)] if few else None
+            label = None if hue is None else str(name)
+            axes.plot(summary.index, summary["mean"], color=palette[i], marker=marker, markersize=5, label=label)
+            if (summary["max"] > summary["min"]).any():
+                axes.fill_between(summary.index, summary["min"], summary["max"], color=palette[i], alpha=0.18, lw=0)
+        if log_x:
+            axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        if hue is not None:
+            _legend_above(figure, *axes.get_legend_handles_labels(), title=hue)
+    return figure
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and its two-sided 95 % interval by Student's t; the bounds are NaN for fewer than two values."""
+    scores = np.asarray(values, dtype=np.float64)
+    mean = float(scores.mean())
+    if len(scores) < 2:
+        return mean, math.nan, math.nan
+    half = float(stats.t.ppf(0.975, len(scores) - 1) * scores.std(ddof=1) / math.sqrt(len(scores)))
+    return mean, mean - half, mean + half
+
+
+def score_bars(
+    frame: pd.DataFrame,
+    *,
+    value: str,
+    group: str,
+    hue: str,
+    facet: str | None = None,
+    value_label: str,
+    highest: float = 100.0,
+) -> Figure:
+    """Scores of grouped settings: a bar for each mean, a line for its 95 % interval (Student's t over the seeds), a
+    dot for each seed, and the mean as a number. Intervals end at 0 and `highest`, beyond which no score lies.
+
+    Args:
+        frame: one row a seed, with the columns named by the other arguments.
+        value: column of the score.
+        group: column whose values share one block of bars (a vocabulary).
+        hue: column told apart by colour within a block (the start of training).
+        facet: column with one panel a value (the fraction of the training data); panels share their axes.
+        value_label: what the axis shows, with its unit ("F1 on test (%)").
+        highest: the largest possible score: 100 for per cent, 1 for fractions.
+
+    Raises:
+        BiomegError: a column is missing or no row has a value.
+    """
+    _need_columns(frame, [value, group, hue, facet])
+    frame = frame.dropna(subset=[value])
+    _need_columns(frame, [])
+    groups, hues = (list(dict.fromkeys(frame[column])) for column in (group, hue))
+    facets = list(dict.fromkeys(frame[facet])) if facet else [None]
+    columns = min(len(facets), 3)
+    lines = math.ceil(len(facets) / columns)
+    block = len(groups) * (0.36 * len(hues) + 0.22)
+    palette = dict(zip(hues, sns.color_palette("colorblind", len(hues)), strict=True))
+    with matplotlib.rc_context(_RC):
+        figure = Figure(figsize=(min(WIDTH, 3.6 + 2.7 * columns), lines * (block + 0.75) + 0.45), layout="constrained")
+        panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        reach = 0.0
+        for axes, name in zip(panels, facets, strict=False):
+            rows = frame if facet is None else frame[frame[facet] == name]
+            cells = {key: cell[value].to_numpy(dtype=np.float64) for key, cell in rows.groupby([group, hue])}
+            reach = max(reach, _draw_bars(axes, cells, groups, palette, highest))
+        for axes, name in zip(panels, facets, strict=False):
+            axes.set_xlim(0, max(reach, highest / 100) * 1.16)  # room for the numbers
+            axes.set_xlabel(value_label)
+            axes.xaxis.set_tick_params(labelbottom=True)
+            axes.set_yticks(range(len(groups)), [str(name) for name in groups])
+            axes.set_ylim(len(groups) - 0.45, -0.55)
+            axes.grid(False, axis="y")
+            axes.tick_params(axis="y", length=0)
+            if facet is not None:
+                axes.set_title(f"{facet}: {name}")
+        for axes in panels[len(facets) :]:
+            axes.remove()
+        _legend_above(figure, *panels[0].get_legend_handles_labels(), title=hue)
+    return figure
+
+
+def _draw_bars(
+    axes: Axes,
+    cells: Mapping[tuple[Any, Any], np.ndarray],
+    groups: Sequence[Any],
+    palette: Mapping[Any, tuple[float, float, float]],
+    highest: float,
+) -> float:
+    """Draw one panel of `score_bars` from the scores of each (group, hue); returns how far right its marks reach."""
+    height = 0.84 / len(palette)
+    reach = 0.0
+    for i, (name, colour) in enumerate(palette.items()):
+        pale = tuple(0.3 + 0.7 * channel for channel in colour)
+        # An empty bar keeps the legend whole in a panel that lacks this hue.
+        axes.barh([math.nan], [math.nan], color=pale, label=str(name))
+        for place, setting in enumerate(groups):
+            scores = cells.get((setting, name))
+            if scores is None:
+                continue
+            mean, low, high = mean_interval(scores)
+            y = place - 0.42 + (i + 0.5) * height
+            axes.barh(y, mean, height=height * 0.88, color=pale, linewidth=0)
+            end = max(mean, *scores)
+            if not math.isnan(low):
+                ends, beam = [max(low, 0.0), min(high, highest)], y - 0.16 * height
+                axes.plot(ends, [beam, beam], "|-", color=INK, linewidth=1.3, markersize=6, markeredgewidth=1.3)
+                end = max(end, ends[1])
+            dots = np.full(len(scores), y + 0.17 * height)
+            axes.plot(scores, dots, "o", color=PAPER, markeredgecolor=INK, markeredgewidth=0.9, markersize=4.2)
+            text = f"{mean:.1f}" if highest > 1 else f"{mean:.3f}"  # a tenth of a point in either unit
+            axes.annotate(text, (end, y), (6, 0), textcoords="offset points", va="center", fontsize=9)
+            reach = max(reach, end)
+    return reach
+
+
+def _legend_above(figure: Figure, handles: list[Any], labels: list[str], title: str) -> None:
+    """One legend for the whole figure, above it and at the left, where a long name takes nothing from the plot."""
+    columns = 1 if max(map(len, labels)) > 40 else min(len(labels), 4)
+    figure.legend(handles, labels, title=title, loc="outside upper left", ncols=columns, alignment="left")
+
+
+# Sizes of Figure 1 in points.
+_PIECE = FontProperties(family=["DejaVu Sans Mono"], size=10)
+_WORD_LABEL = FontProperties(family=["DejaVu Sans"], size=9)
+_PIECE_LABEL = FontProperties(family=["DejaVu Sans"], size=9, style="italic")  # told apart without colour, too
+_NAME = FontProperties(family=["DejaVu Sans"], size=9.5)
+_CONTEXT = FontProperties(family=["DejaVu Sans"], size=11)
+_ENTITY = FontProperties(family=["DejaVu Sans"], size=11, weight="bold")
+_MARGIN, _LEGEND, _HEADING_LINE, _PIECE_LINE, _AFTER_EXAMPLE = 8.0, 28.0, 18.0, 52.0, 12.0
+_PAD, _BOX_HEIGHT, _PIECE_GAP, _WORD_GAP = 4.0, 18.0, 2.5, 10.0
+
+
+def _text_width(text: str, font: FontProperties) -> float:
+    """Width of `text` in points."""
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
+
+
+def _box_width(piece: str, word_label: str | None, piece_label: str) -> float:
+    """Width in points of a piece's box, wide enough for the labels below it."""
+    labels = max(_text_width(word_label or "", _WORD_LABEL), _text_width(piece_label, _PIECE_LABEL))
+    return max(_text_width(piece, _PIECE) + 2 * _PAD, labels + 6)
+
+
+def _wrap(widths: Sequence[float], gaps: Sequence[float], room: float) -> list[list[tuple[int, float]]]:
+    """Lay boxes out left to right in lines that are `room` wide: per line, the index and the left edge of each box.
+
+    `gaps[i]` is the space before box i when it is not the first of its line. A box wider than `room` has its own line.
+    """
+    lines: list[list[tuple[int, float]]] = [[]]
+    right = 0.0
+    for i, width in enumerate(widths):
+        left = right + gaps[i] if lines[-1] else 0.0
+        if lines[-1] and left + width > room:
+            lines.append([])
+            left = 0.0
+        lines[-1].append((i, left))
+        right = left + width
+    return lines
+
+
+class _Sheet:
+    """A page in points, origin at the top left, whose height is known only when everything is on it."""
+
+    def __init__(self, width: float):
+        self.width, self.top = width, _MARGIN
+        self._texts: list[tuple[float, float, str, FontProperties, dict[str, Any]]] = []
+        self._boxes: list[tuple[float, float, float]] = []
+
+    def text(self, x: float, down: float, text: str, font: FontProperties, **kwargs: Any) -> None:
+        """Put `text` with its baseline `down` points below the current top."""
+        self._texts.append((x, self.top + down, text, font, kwargs))
+
+    def box(self, x: float, width: float) -> None:
+        self._boxes.append((x, self.top, width))
+
+    def draw(self) -> Figure:
+        height = self.top + _MARGIN
+        with matplotlib.rc_context(_RC):
+            figure = Figure(figsize=(self.width / 72, height / 72))
+            axes = figure.add_axes((0, 0, 1, 1), xlim=(0, self.width), ylim=(height, 0))
+            axes.set_axis_off()
+            for x, y, width in self._boxes:
+                shape = "round,pad=0,rounding_size=3"
+                box = FancyBboxPatch((x, y), width, _BOX_HEIGHT, shape, fc="#f2f4f7", ec="#8b939c", lw=0.9)
+                axes.add_patch(box)
+            for x, y, text, font, kwargs in self._texts:
+                axes.text(x, y, text, fontproperties=font, va="baseline", **kwargs)
+        return figure
+
+
+def tokenisation_figure(
+    examples: Sequence[Mapping[str, Sequence[str]]], rows: Sequence[Sequence[Mapping[str, Any]]]
+) -> Figure:
+    """Figure 1 of the paper: how vocabularies cut phrases. Below each piece stands in blue the label of its word
+    (under a word's first piece alone) and in purple the label of the piece.
+
+    Args:
+        examples: phrases, each {"words": [...], "tags": [...]} (IOB tags, one a word); tagged words are set in bold.
+        rows: for each example, its rows: {"vocabulary": name, "pieces": [...], "word_labels": [...],
+            "piece_labels": [...]}; the three lists are equally long, and a word label is None for a piece that
+            continues a word.
+
+    Returns:
+        A figure as wide as a laptop's page: long rows are wrapped between pieces, and only a piece that is wider than
+        the page widens it.
+
+    Raises:
+        BiomegError: nothing to draw, or lists of different lengths.
+    """
+    if not examples or len(examples) != len(rows):
+        raise BiomegError(f"expected rows for each of one or more examples, found {len(rows)} for {len(examples)}")
+    for example in examples:
+        if len(example["words"]) != len(example["tags"]):
+            raise BiomegError(f"expected one tag a word, found {example['tags']} for {example['words']}")
+    every_row = [row for group in rows for row in group]
+    for row in every_row:
+        if not len(row["pieces"]) == len(row["word_labels"]) == len(row["piece_labels"]):
+            raise BiomegError(f"{row['vocabulary']}: expected as many labels of both kinds as pieces: {row['pieces']}")
+
+    indent = _MARGIN + 14 + max((_text_width(row["vocabulary"], _NAME) for row in every_row), default=0.0)
+    boxes = [list(map(_box_width, row["pieces"], row["word_labels"], row["piece_labels"])) for row in every_row]
+    room = max([WIDTH * 72 - indent - _MARGIN, *(width for row in boxes for width in row)])
+    sheet = _Sheet(indent + room + _MARGIN)
+    sheet.text(_MARGIN, 11, "label of the word", _WORD_LABEL, color=WORD_COLOUR)
+    after = 3 * _MARGIN + _text_width("label of the word", _WORD_LABEL)
+    sheet.text(after, 11, "label of the sub-token", _PIECE_LABEL, color=PIECE_COLOUR)
+    sheet.top += _LEGEND
+
+    remaining = iter(boxes)
+    for example, group in zip(examples, rows, strict=True):
+        words, fonts = example["words"], [_CONTEXT if tag == "O" else _ENTITY for tag in example["tags"]]
+        for line in _wrap(list(map(_text_width, words, fonts)), [6.0] * len(words), sheet.width - 2 * _MARGIN):
+            for i, left in line:
+                sheet.text(_MARGIN + left, 11, words[i], fonts[i])
+            sheet.top += _HEADING_LINE
+        sheet.top += 4
+        for row in group:
+            widths = next(remaining)
+            gaps = [_PIECE_GAP if label is None else _WORD_GAP for label in row["word_labels"]]
+            sheet.text(_MARGIN, 12.5, row["vocabulary"], _NAME, color=MUTED)
+            for line in _wrap(widths, gaps, room):
+                for i, left in line:
+                    x = indent + left
+                    middle = {"x": x + widths[i] / 2, "ha": "center"}
+                    sheet.box(x, widths[i])
+                    sheet.text(down=12.5, text=row["pieces"][i], font=_PIECE, **middle)
+                    if row["word_labels"][i] is not None:
+                        sheet.text(down=29, text=row["word_labels"][i], font=_WORD_LABEL, color=WORD_COLOUR, **middle)
+                    sheet.text(down=41, text=row["piece_labels"][i], font=_PIECE_LABEL, color=PIECE_COLOUR, **middle)
+                sheet.top += _PIECE_LINE
+        sheet.top += _AFTER_EXAMPLE
+    return sheet.draw()

@@ -1,0 +1,297 @@
+"""Executed notebooks as HTML pages that open offline: nbconvert makes the cells, the page around them is ours.
+
+A page holds all it shows: styles inline, images as data, no script, no font, and a content security policy that
+lets nothing be loaded. Outputs may hold text of any data set, so the whole body goes through one allow-list of
+elements and attributes (bleach) as the very last step; what is not on it shows as text or is dropped. Equations stay
+as the text they were written in.
+"""
+
+import base64
+import html
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+from urllib.parse import quote
+
+import bleach
+import jinja2
+import lxml.html
+import markupsafe
+import nbformat
+import numpy as np
+import pandas as pd
+from bleach.css_sanitizer import CSSSanitizer
+from nbconvert.exporters import HTMLExporter
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+from biomeg_lib import files
+from biomeg_lib.errors import BiomegError, InputError
+
+Links = Sequence[tuple[str, str]]
+Provenance = Mapping[str, str | Mapping[str, str]]
+
+# What an output may be shown as; scripts and widgets are not among them.
+_SHOWN = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/latex", "text/plain")
+
+_TAGS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        a abbr b blockquote br caption code col colgroup dd del details div dl dt em figcaption figure h1 h2 h3 h4 h5 h6
+        hr i img ins kbd li mark ol p pre q s samp small span strong sub summary sup table tbody td tfoot th thead tr u
+        ul var
+        """,
+    )
+)
+_ATTRIBUTES = {
+    "*": frozenset({"class", "id", "style", "title", "lang", "dir"}),
+    "a": frozenset({"href", "rel"}),
+    "img": frozenset({"src", "alt", "width", "height"}),
+    "details": frozenset({"open"}),
+    "td": frozenset({"colspan", "rowspan"}),
+    "th": frozenset({"colspan", "rowspan", "scope"}),
+    "ol": frozenset({"start"}),
+    "div": frozenset({"tabindex", "role", "aria-label"}),
+}
+_STYLES = frozenset({"color", "background-color", "font-weight", "font-style", "text-align", "white-space"})
+_IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]*\Z")
+
+_NOT_HTML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # a parser may stop at them
+_LINK = re.compile(r"(https?://|mailto:|[^:/?#]*([/?#]|\Z))", re.IGNORECASE)
+
+
+def _allowed(tag: str, name: str, value: str) -> bool:
+    """Whether bleach keeps an attribute: images only as data, links only relative or to the web or mail."""
+    if tag == "img" and name == "src":
+        return _IMAGE.match(value) is not None
+    if tag == "a" and name == "href":
+        return _LINK.match(re.sub(r"[\s\x00-\x1f]", "", html.unescape(value))) is not None
+    return name in _ATTRIBUTES["*"] or name in _ATTRIBUTES.get(tag, ())
+
+
+def sanitise(body: str) -> str:
+    """HTML in which nothing can run or be loaded from elsewhere: elements that are not allowed show as text."""
+    return bleach.clean(
+        body,
+        tags=_TAGS,
+        attributes=_allowed,
+        protocols={"http", "https", "mailto", "data"},  # "data" is for images, see _allowed
+        css_sanitizer=CSSSanitizer(allowed_css_properties=_STYLES),
+    )
+
+
+def _read_notebook(path: Path) -> nbformat.NotebookNode:
+    if not path.is_file():
+        raise InputError(path, "expected an executed notebook, found no such file: run the notebook first")
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except (ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(path, f"expected a Jupyter notebook (.ipynb), found something else: {reason}") from error
+    return notebook
+
+
+def _prepare(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with displayable outputs only, and without widget state."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "data" in output:
+                output.data = {kind: value for kind, value in output.data.items() if kind in _SHOWN}
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("data", True)]
+    return notebook
+
+
+def _arrange(body: str) -> tuple[str, str, list[tuple[str, str]]]:
+    """Put tables and images into boxes that scroll, drop style elements (pandas writes one with each table), and say
+    where an image would have to be loaded from elsewhere.
+
+    Returns:
+        The body, the text of its first heading ("" if it has none), and (text, anchor) of its second-level headings.
+    """
+    body = _NOT_HTML.sub("\N{REPLACEMENT CHARACTER}", body)
+    root = lxml.html.fragment_fromstring(body, create_parent="div", parser=lxml.html.HTMLParser(huge_tree=True))
+    for element in list(root.iter("style")):
+        element.drop_tree()
+    for element in list(root.iter("table", "img")):
+        parent = element.getparent()
+        if element.tag == "img" and _IMAGE.match(element.get("src") or "") is None:
+            note = lxml.html.Element("em")
+            note.text = f"[image not embedded: {element.get('alt')}]"
+            note.tail = element.tail
+            parent.replace(element, note)
+            continue
+        if any("scroll" in (above.get("class") or "").split() for above in element.iterancestors()):
+            continue
+        box = lxml.html.Element("div", {"class": "scroll"})
+        if element.tag == "table":
+            box.set("tabindex", "0")  # so that the keyboard can scroll it
+        parent.replace(element, box)
+        box.tail, element.tail = element.tail, None
+        box.append(element)
+
+    def text(heading: lxml.html.HtmlElement) -> str:
+        parts = heading.xpath(".//text()[not(ancestor::a[contains(@class, 'anchor-link')])]")
+        return " ".join("".join(parts).split())
+
+    headings = root.xpath(".//*[self::h1 or self::h2 or self::h3 or self::h4 or self::h5 or self::h6]")
+    contents = [(text(heading), heading.get("id")) for heading in headings if heading.tag == "h2" and heading.get("id")]
+    inside = html.escape(root.text or "") + "".join(lxml.html.tostring(child, encoding="unicode") for child in root)
+    return inside, text(headings[0]) if headings else "", contents
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """A notebook's cells as sanitised HTML, its title, and (text, anchor) of its sections."""
+
+    body: str
+    title: str
+    contents: list[tuple[str, str]]
+
+
+def _render_cells(executed: Path) -> _Rendered:
+    exporter = HTMLExporter(
+        template_name="basic",
+        template_file="cells.html.j2",
+        extra_loaders=[jinja2.PackageLoader("biomeg_lib.report", ".")],
+        embed_images=True,
+        preprocessors=[CoalesceStreamsPreprocessor(enabled=True)],  # of a progress bar, its last state
+    )
+    notebook = _prepare(_read_notebook(executed))
+    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"path": str(executed.parent)}})
+    arranged, title, contents = _arrange(body)
+    return _Rendered(sanitise(arranged), title or executed.stem, contents)
+
+
+def _write_page(page: _Rendered, executed: Path, target: Path, navigation: Links, provenance: Provenance) -> None:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("biomeg_lib.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    text = environment.get_template("page.html.j2").render(
+        title=page.title,
+        css=markupsafe.Markup(environment.loader.get_source(environment, "style.css")[0]),
+        navigation=navigation,
+        here=quote(target.name),
+        strip=[(name, provenance[name]) for name in ("profile", "data") if name in provenance],
+        contents=page.contents,
+        body=markupsafe.Markup(page.body),
+        notebook=quote(PurePath(os.path.relpath(executed, target.parent)).as_posix()),
+        provenance=provenance,
+    )
+    files.write_if_changed(target, text + "\n")
+
+
+def render_notebook(executed: Path, target: Path, *, navigation: Links, provenance: Provenance) -> None:
+    """Write one executed notebook as a self-contained page, titled by its first heading; an unchanged page is kept.
+
+    Args:
+        executed: the .ipynb; the page links to it by a relative path, so the two must be moved together.
+        target: the .html to write.
+        navigation: (title, href) of all pages; the one whose href is the name of `target` (URL-quoted) is marked as the
+            current one.
+        provenance: what the footer lists, name to text, or to a mapping of texts ("versions"). "profile" and "data",
+            if given, also stand on the first screen.
+
+    Raises:
+        InputError: `executed` is missing or no notebook.
+    """
+    _write_page(_render_cells(executed), executed, target, navigation, provenance)
+
+
+def render_site(notebooks: Sequence[Path], directory: Path, *, provenance: Provenance) -> list[Path]:
+    """Write executed notebooks as pages that link to each other, in the given order.
+
+    `report.ipynb` becomes index.html and comes first; `vocab.ipynb` becomes vocab.html. In the navigation a page goes
+    by its title up to the first colon.
+
+    Returns:
+        The pages, in the order of the navigation.
+
+    Raises:
+        BiomegError: no report.ipynb, or two notebooks of one name.
+        InputError: a notebook is missing or cannot be read.
+    """
+    ordered = sorted(notebooks, key=lambda path: path.stem != "report")
+    targets = [directory / ("index.html" if path.stem == "report" else f"{path.stem}.html") for path in ordered]
+    if not ordered or ordered[0].stem != "report":
+        raise BiomegError(f"{directory}: expected report.ipynb among the notebooks, it becomes the site's first page")
+    if len(set(targets)) != len(targets):
+        raise BiomegError(f"{directory}: two notebooks make a page of the same name, rename one of them")
+    pages = [_render_cells(path) for path in ordered]
+    navigation = [(page.title.split(":")[0], quote(target.name)) for page, target in zip(pages, targets, strict=True)]
+    for page, executed, target in zip(pages, ordered, targets, strict=True):
+        _write_page(page, executed, target, navigation, provenance)
+    return targets
+
+
+def _decimals(column: pd.Series) -> int:
+    """Decimals, three at most, with which every number of a column shows what it has in three."""
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+    numbers = numbers[np.isfinite(numbers)]
+    return next(d for d in range(4) if d == 3 or np.array_equal(np.round(numbers, d), np.round(numbers, 3)))
+
+
+def _cell(value: Any, decimals: int) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, (int, np.integer)):
+        return f"{value:,}"
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+        return "\N{EN DASH}"
+    if isinstance(value, (float, np.floating)):
+        return f"{value:,.{decimals}f}"
+    return html.escape(str(value))
+
+
+def _caption(caption: str, source: Links) -> str:
+    links = ", ".join(f'<a href="{html.escape(href)}">{html.escape(name)}</a>' for name, href in source)
+    return f'<figcaption>{html.escape(caption)} <span class="made">Made by {links}.</span></figcaption>'
+
+
+def linked_table(frame: pd.DataFrame, caption: str, source: Links) -> str:
+    """A table with a caption and links to what made it, as HTML that a notebook displays.
+
+    Numbers stand at the right, a column with the same decimals throughout (three at most), missing ones as a dash.
+    The index is not shown.
+
+    Args:
+        frame: any table; all its text is escaped.
+        caption: one or two sentences, with the unit of the numbers.
+        source: (text, href) of the makers, such as the notebook and the params file; hrefs as seen from the page.
+    """
+    columns = [frame.iloc[:, i] for i in range(frame.shape[1])]
+    right = [pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column) for column in columns]
+    # A name that breaks at its hyphens is hard to read; only columns of longer texts are wrapped.
+    wide = [
+        not number and column.astype(str).str.len().max() > 32 for number, column in zip(right, columns, strict=True)
+    ]
+    styles = [
+        f' style="text-align: {"right" if number else "left"}; white-space: {"normal" if wraps else "nowrap"}"'
+        for number, wraps in zip(right, wide, strict=True)
+    ]
+    head = "".join(f'<th scope="col"{styles[i]}>{html.escape(str(name))}</th>' for i, name in enumerate(frame.columns))
+    shown = [
+        [f"<td{style}>{_cell(value, decimals)}</td>" for value in column]
+        for column, style, decimals in zip(columns, styles, map(_decimals, columns), strict=True)
+    ]
+    rows = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in zip(*shown, strict=True))
+    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
+    return f'<figure>\n<div class="scroll" tabindex="0">{table}</div>\n{_caption(caption, source)}\n</figure>'
+
+
+def linked_figure(path: Path, caption: str, source: Links) -> str:
+    """A saved SVG, embedded, with a caption (also its alternative text) and links to what made it, as HTML.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if not path.is_file():
+        raise InputError(path, "expected a saved figure (.svg), found no such file")
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    image = f'<img src="data:image/svg+xml;base64,{data}" alt="{html.escape(caption)}">'
+    return f'<figure>\n<div class="scroll">{image}</div>\n{_caption(caption, source)}\n</figure>'

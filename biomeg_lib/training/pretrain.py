@@ -1,0 +1,114 @@
+"""Pre-training: masked words and sentence order on a tokenised corpus, for a budget of tokens (paper section 3)."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from biomeg_lib.corpus.samples import PretrainingBatch, PretrainingSamples
+from biomeg_lib.corpus.shards import open_split
+from biomeg_lib.model import ModelConfig, PretrainingModel
+from biomeg_lib.study import Study
+from biomeg_lib.training.environment import device
+from biomeg_lib.training.loop import CHECKPOINT_SECONDS, Recipe, evaluate_model, seed_step, to_device, train
+from biomeg_lib.training.rundir import RunDirectory, load_weights
+from biomeg_lib.vocab import Vocabulary
+
+
+def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> dict[str, Any]:
+    """Do the pre-training run `name` of the study, or go on with it, or return what it gave.
+
+    Returns:
+        The run's metrics.json: `heldout_mlm` and `heldout_order` (cross-entropy, nats), `heldout_accuracy` (share of
+        masked pieces whose first guess is right), the same for the untrained model, `evaluations`, `tokens`,
+        `seconds`, `parameters`.
+
+    Raises:
+        BiomegError: corpus or vocabulary are not there, or the folder holds another run.
+    """
+    run = RunDirectory(study.run_directory("pretrain", name), study.resolved_pretraining(name))
+    if run.complete:
+        return run.metrics
+    spec = study.pretraining[name]
+    torch.set_num_threads(study.threads)
+    vocabulary = Vocabulary.load(study.vocabulary_directory(spec.vocabulary))
+    shards = study.shards_directory(spec.corpus, spec.vocabulary)
+    options = {"length": spec.length, "seed": spec.seed, "whole_word": spec.whole_word}
+    samples = PretrainingSamples(open_split(shards, "train", vocabulary), vocabulary, **options)
+    heldout = PretrainingSamples(open_split(shards, "heldout", vocabulary), vocabulary, **options)
+    batches = list(heldout.evaluation(spec.batch, spec.held_out_windows))
+    config = study.model_config_for(spec.model, vocabulary.padded_size(), spec.dropout)
+
+    def batch_of(step: int, micro: int) -> PretrainingBatch:
+        return samples.batch(step * spec.accumulate + micro, spec.batch)
+
+    recipe = Recipe(
+        steps=spec.steps,
+        learning_rate=spec.learning_rate,
+        warmup=spec.warmup,
+        weight_decay=spec.weight_decay,
+        seed=spec.seed,
+        accumulate=spec.accumulate,
+        evaluate_at=spread(spec.steps, spec.evaluations),
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    with run.start():
+        model = new_model(config, spec.seed)
+        untrained = evaluate_model(model.to(device()), lambda m: heldout_figures(m, batches))
+        trained = train(model, batch_of, recipe, run, lambda m: heldout_figures(m, batches), label=name)
+        run.save_model(model, config)
+        run.finish(
+            {
+                **{key: trained.chosen[key] for key in untrained},
+                "untrained": untrained,
+                "evaluations": trained.evaluations,
+                "heldout_windows": sum(len(batch.tokens) for batch in batches),
+                "steps": spec.steps,
+                "tokens": trained.tokens,
+                "epochs": spec.steps * spec.batch * spec.accumulate / len(samples),
+                "seconds": trained.seconds,
+                "parameters": sum(p.numel() for p in model.parameters()),
+            }
+        )
+    return run.metrics
+
+
+def new_model(config: ModelConfig, seed: int) -> PretrainingModel:
+    """A model with random weights that are a function of the seed."""
+    seed_step(seed, -1)
+    return PretrainingModel(config)
+
+
+def load_pretrained(study: Study, name: str) -> PretrainingModel:
+    """The model of a complete pre-training run, in evaluation mode.
+
+    Raises:
+        InputError: the run is not complete.
+    """
+    config, weights = load_weights(study.run_directory("pretrain", name))
+    model = PretrainingModel(config)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def spread(steps: int, count: int) -> frozenset[int]:
+    """`count` steps at equal distances, the last of all among them."""
+    return frozenset(max(1, round(steps * (i + 1) / count)) for i in range(count))
+
+
+def heldout_figures(model: nn.Module, batches: list[PretrainingBatch]) -> dict[str, float]:
+    """Cross-entropies in nats and accuracy over all masked pieces and all windows of `batches`."""
+    place = next(model.parameters()).device
+    sums = {"heldout_mlm": 0.0, "heldout_order": 0.0, "heldout_accuracy": 0.0}
+    masked = windows = 0
+    for batch in batches:
+        batch = to_device(batch, place)
+        words, order = model(batch.tokens, batch.types, batch.mask, batch.positions)
+        sums["heldout_mlm"] += float(nn.functional.cross_entropy(words.float(), batch.labels, reduction="sum"))
+        sums["heldout_order"] += float(nn.functional.cross_entropy(order.float(), batch.order, reduction="sum"))
+        sums["heldout_accuracy"] += int((words.argmax(-1) == batch.labels).sum())
+        masked, windows = masked + len(batch.labels), windows + len(batch.tokens)
+    sums["heldout_mlm"] /= max(masked, 1)
+    sums["heldout_accuracy"] /= max(masked, 1)
+    sums["heldout_order"] /= max(windows, 1)
+    return sums

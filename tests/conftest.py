@@ -1,0 +1,17 @@
+"""What all tests share: where the real data is, and one thread, so that results repeat."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with the real benchmarks and corpora; the test is skipped where there is none."""
+    folder = Path(os.environ.get("BIOMEG_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data needed: set BIOMEG_DATA, or put it into {folder}")
+    return folder

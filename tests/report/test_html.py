@@ -1,0 +1,375 @@
+"""Pages: nothing runs and nothing is loaded from elsewhere, whatever a notebook's outputs hold; what is meant shows."""
+
+import base64
+import html
+import os
+import re
+from html.parser import HTMLParser
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nbformat import v4
+
+from biomeg_lib.errors import BiomegError, InputError
+from biomeg_lib.report import html as pages
+
+PROVENANCE = {"profile": "smoke", "data": "generated <text>", "versions": {"torch": "2.13"}, "commit": "abc"}
+NAVIGATION = [("Start", "index.html"), ("Vocabularies & more", "vocab.html")]
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script>alert(6)</script></svg>'
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
+SOURCE = [("vocab.ipynb", "../notebooks/vocab.ipynb"), ("smoke.yaml", "../params.yaml")]
+
+ATTACKS = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    '<img src="https://example.org/x.png">',
+    '<img src="data:text/html;base64,PHNjcmlwdD4=">',
+    '<a href="javascript:alert(1)">go</a>',
+    '<a href=" java\tscript:alert(1)">go</a>',
+    '<a href="data:text/html,<script>alert(1)</script>">go</a>',
+    '<div style="background:url(https://example.org/x)" onclick="alert(1)">a</div>',
+    '<link rel="stylesheet" href="https://example.org/x.css">',
+    "<style>@import 'https://example.org/x.css'; p { background: url(//example.org/y) }</style>",
+    '<iframe src="https://example.org"></iframe><object data="//example.org"></object><embed src="//example.org">',
+    '<meta http-equiv="refresh" content="0;url=https://example.org"><base href="https://example.org/">',
+    '<form action="https://example.org"><input autofocus onfocus=alert(1)><button>b</button></form>',
+    '<svg onload="alert(1)"><a xlink:href="javascript:alert(1)"><text>x</text></a></svg>',
+    '<math><mi xlink:href="javascript:alert(1)">x</mi></math>',
+    '<noscript><p title="</noscript><img src=x onerror=alert(1)>"></noscript>',
+    "<table><td><script>alert(1)</script>",
+    "<!--><img src=x onerror=alert(1)>-->",
+    '<a href="dat&#97;:text/html;base64,PHNjcmlwdD4=">go</a> <a href="&#106;avascript&colon;alert(1)">go</a>',
+    '<a href="vbscript:x">go</a> <a href="file:///etc/passwd">go</a>',
+    '<video src="https://example.org/v" poster="//example.org/p"></video><p srcset="https://example.org 2x">',
+]
+
+
+class Page(HTMLParser):
+    """Elements and texts of a page; independent of the parsers that made it."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.texts = [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self):
+        return " ".join("".join(self.texts).split())
+
+
+def check_harmless(text):
+    page = Page(text)
+    forbidden = {
+        "script",
+        "iframe",
+        "object",
+        "embed",
+        "link",
+        "base",
+        "form",
+        "input",
+        "svg",
+        "math",
+        "video",
+        "button",
+    }
+    assert not forbidden & {tag for tag, _ in page.elements}
+    for tag, attributes in page.elements:
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            assert name not in {"srcset", "poster", "action", "background", "xlink:href"}
+            if name == "src":
+                assert tag == "img"
+                assert value.startswith("data:image/")
+            if name == "href":
+                assert tag == "a"
+                scheme = re.match(r"([a-z][a-z0-9+.-]*):", re.sub(r"[\x00-\x20]", "", value), re.IGNORECASE)
+                assert scheme is None or scheme[1].lower() in {"http", "https", "mailto"}, value
+            if name == "style":
+                assert "url" not in value
+                assert "expression" not in value
+            if name == "http-equiv":
+                assert value == "Content-Security-Policy"
+    return page
+
+
+def shown(value, kind="text/html", **more):
+    return v4.new_output("display_data", {kind: value, "text/plain": "<plain>"} | more)
+
+
+def code(source, *outputs, tags=()):
+    return v4.new_code_cell(source, outputs=list(outputs), metadata={"tags": list(tags)}, execution_count=1)
+
+
+@pytest.fixture
+def render(tmp_path):
+    def run(*cells, name="vocab"):
+        executed, target = tmp_path / "notebooks" / f"{name}.ipynb", tmp_path / "report" / f"{name}.html"
+        executed.parent.mkdir(exist_ok=True)
+        nbformat.write(v4.new_notebook(cells=list(cells), metadata={"language_info": {"name": "python"}}), executed)
+        pages.render_notebook(executed, target, navigation=NAVIGATION, provenance=PROVENANCE)
+        return target.read_text(encoding="utf-8")
+
+    return run
+
+
+def test_page_has_title_navigation_provenance_and_the_notebook(render):
+    page = check_harmless(text := render(v4.new_markdown_cell("intro\n\n# Pieces: `F1` & more\n\nText")))
+    assert re.search(r"<title>Pieces: F1 &amp; more · ", text)
+    links = page.of("a")
+    assert {"href": "vocab.html", "aria-current": "page"} in links
+    assert {"href": "index.html"} in links
+    assert {"href": "../notebooks/vocab.ipynb"} in links
+    for wanted in ("Vocabularies & more", "generated <text>", "torch 2.13", "commit abc"):
+        assert wanted in page.text
+    assert page.of("html") == [{"lang": "en"}]
+    assert any("width=device-width" in meta.get("content", "") for meta in page.of("meta"))
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+
+
+def test_without_a_heading_the_file_gives_the_title(render):
+    assert "<title>plain · " in render(v4.new_markdown_cell("no heading"), name="plain")
+
+
+def test_the_styles_load_nothing(render):
+    text = render(v4.new_markdown_cell("# T"))
+    style = text[text.index("<style>") : text.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "@font-face" not in style
+    policy = next(meta for meta in Page(text).of("meta") if "http-equiv" in meta)["content"]
+    assert "default-src 'none'" in policy
+    assert "script" not in policy
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attacks_in_outputs_and_prose(render, attack):
+    page = check_harmless(
+        render(
+            v4.new_markdown_cell(f"# {attack}\n\n{attack}\n\n`{attack}`"),
+            v4.new_raw_cell(attack, metadata={"raw_mimetype": "text/html"}),
+            code(
+                attack,
+                shown(attack),
+                shown(attack, "text/markdown"),
+                shown(attack, "text/latex"),
+                shown(attack, "text/plain"),
+                v4.new_output("stream", name="stdout", text=attack),
+                v4.new_output("stream", name="stderr", text=attack),
+                v4.new_output("error", ename=attack, evalue=attack, traceback=[attack]),
+            ),
+        )
+    )
+    assert page.text.count(" ".join(attack.split())) >= 5, "source, plain text, streams and errors show it as text"
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(ATTACKS)
+        | st.sampled_from(
+            ["<", ">", "<!--", "-->", "</", "/>", '"', "'", "=", "&", "&#106;", "<table>", "</p>", "<a href="]
+        )
+        | st.text(max_size=8),
+        max_size=6,
+    ).map("".join)
+)
+def test_sanitised_html_is_harmless(text):
+    check_harmless(pages.sanitise(text))
+
+
+def test_scripts_and_widgets_are_left_out(render):
+    text = render(
+        code("x", shown("alert(4)", "application/javascript")),
+        code("y", v4.new_output("display_data", {"application/javascript": "alert(5)"})),
+        code("z", shown({"model_id": "1"}, "application/vnd.jupyter.widget-view+json")),
+    )
+    page = check_harmless(text)
+    assert "alert" not in page.text
+    assert "<plain>" in page.text
+
+
+def test_pandas_tables_survive_in_a_box_that_scrolls(render):
+    frame = pd.DataFrame({"text": ["<script>alert(1)</script>", "b"], "n": [1, 2]})
+    text = render(code("frame", shown(frame._repr_html_())))
+    page = check_harmless(text)
+    assert '<div class="scroll" tabindex="0"><table' in text
+    assert "<script>alert(1)</script>" in page.text
+    assert len(page.of("td")) == 4
+    assert "vertical-align: middle" not in page.text, "the style element that pandas writes shows as text"
+
+
+def test_markdown_tables_and_details_survive(render):
+    text = render(
+        v4.new_markdown_cell("| a | b |\n|---|---|\n| 1 | 2 |"),
+        code("x", shown("<details open><summary>more</summary><b>bold</b></details>")),
+    )
+    assert text.count('<div class="scroll" tabindex="0"><table>') == 1
+    assert re.search(r"<details open[^>]*><summary>more</summary><b>bold</b></details>", text)
+
+
+def test_images_are_embedded(render):
+    page = check_harmless(render(code("x", shown(SVG, "image/svg+xml"), shown(PNG, "image/png"))))
+    svg, png = (image["src"] for image in page.of("img"))
+    prefix = "data:image/svg+xml;base64,"
+    assert svg.startswith(prefix)
+    assert base64.b64decode(svg.removeprefix(prefix)).decode().strip() == SVG
+    assert png == f"data:image/png;base64,{PNG}"
+
+
+def test_remote_images_are_named_and_not_loaded(render):
+    page = check_harmless(render(v4.new_markdown_cell("see ![a plot](https://example.org/x.png) there")))
+    assert "see [image not embedded: a plot] there" in page.text
+    assert not page.of("img")
+
+
+def test_local_images_of_prose_are_embedded(render, tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "dot.png").write_bytes(base64.b64decode(PNG))
+    page = check_harmless(render(v4.new_markdown_cell("![dot](dot.png)")))
+    assert page.of("img")[0]["src"] == f"data:image/png;base64,{PNG}"
+
+
+def test_code_is_folded_and_injected_parameters_are_open(render):
+    text = render(
+        code("defaults = 1", tags=["parameters"]),
+        code("injected = 2", tags=["injected-parameters"]),
+        code("work()", v4.new_output("stream", name="stderr", text="\r 10%\r100%\n")),
+        code(""),
+    )
+    details = Page(text).of("details")
+    assert [("open" in one, one["class"]) for one in details] == [
+        (False, "code"),
+        (True, "code"),
+        (False, "code"),
+        (False, "messages"),
+    ]
+    assert "<pre>100%\n</pre>" in text, "of a progress bar only the last state is kept"
+    assert [s for s in re.findall("<summary>(.*?)</summary>", text)][1] == "parameters of this run"
+
+
+def test_characters_that_html_cannot_hold_are_replaced(render):
+    page = check_harmless(
+        render(code("x", v4.new_output("stream", name="stdout", text="one\x00two\x0bthree\x1b four")))
+    )
+    assert "one\ufffdtwo\ufffdthree\ufffd four" in page.text
+
+
+def test_equations_stay_text(render):
+    page = check_harmless(
+        render(v4.new_markdown_cell("rate $r = \\frac{a}{b} < 1$"), code("x", shown("$$x^2$$", "text/latex")))
+    )
+    assert "$r = \\frac{a}{b} < 1$" in page.text
+
+
+def test_contents_of_long_pages(render):
+    text = render(v4.new_markdown_cell("# T\n\n## One & two\n\n## Three\n\n## Four"))
+    assert re.search(r'<li><a href="#One-&amp;-two">One &amp; two</a></li>', text)
+    assert 'aria-label="On this page"' in text
+    assert 'aria-label="On this page"' not in render(v4.new_markdown_cell("# T\n\n## One"))
+
+
+def test_unchanged_page_is_kept(render, tmp_path):
+    cells = [v4.new_markdown_cell("# T"), code("x", shown(SVG, "image/svg+xml"))]
+    first = render(*cells)
+    os.utime(tmp_path / "report" / "vocab.html", (1, 1))
+    assert render(*cells) == first
+    assert (tmp_path / "report" / "vocab.html").stat().st_mtime == 1
+
+
+def test_site(tmp_path):
+    paths = []
+    for name, title in (("data", "Data: the start"), ("report", "The study"), ("a b", "Spaces")):
+        paths.append(tmp_path / "notebooks" / f"{name}.ipynb")
+        paths[-1].parent.mkdir(exist_ok=True)
+        nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell(f"# {title}")]), paths[-1])
+    written = pages.render_site(paths, tmp_path / "report", provenance=PROVENANCE)
+    assert [path.name for path in written] == ["index.html", "data.html", "a b.html"]
+    for path, own in zip(written, ("index.html", "data.html", "a%20b.html"), strict=True):
+        page = check_harmless(path.read_text(encoding="utf-8"))
+        links = [link["href"] for link in page.of("a") if link["href"].endswith(".html")]
+        assert links == ["index.html", "data.html", "a%20b.html"]
+        assert [link["href"] for link in page.of("a") if "aria-current" in link] == [own]
+        assert "The study Data Spaces" in page.text
+    assert '"../notebooks/a%20b.ipynb"' in written[2].read_text(encoding="utf-8")
+    with pytest.raises(BiomegError, match=r"report\.ipynb"):
+        pages.render_site(paths[:1], tmp_path / "report", provenance=PROVENANCE)
+    with pytest.raises(BiomegError, match="same name"):
+        pages.render_site([*paths, paths[0]], tmp_path / "report", provenance=PROVENANCE)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"not json", b"[]", b"{}", b'{"nbformat": 4}', b'{"cells": 1, "nbformat": 4}', b"\xff\xfe\x00"],
+)
+def test_what_is_no_notebook(tmp_path, content):
+    executed, target = tmp_path / "x.ipynb", tmp_path / "out" / "x.html"
+    if content is not None:
+        executed.write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.ipynb: expected .* notebook") as caught:
+        pages.render_notebook(executed, target, navigation=NAVIGATION, provenance=PROVENANCE)
+    assert "\n" not in str(caught.value)
+    assert not target.parent.exists()
+
+
+def test_linked_table(render):
+    frame = pd.DataFrame(
+        {
+            "name <b>": ["a & b", "<i>", None],
+            "rate": [3.01, np.nan, 1.5],
+            "tokens": [1234567, 8, -9],
+            "done": [True, False, True],
+            "tiny": [0.12345, 1e-9, 2.0],
+        }
+    )
+    made = pages.linked_table(frame, 'rates of "x" <y>', SOURCE)
+    rows = re.findall(r"<tr>(.*?)</tr>", made)
+    cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
+    assert cells == [
+        ["name &lt;b&gt;", "rate", "tokens", "done", "tiny"],
+        ["a &amp; b", "3.01", "1,234,567", "yes", "0.123"],
+        ["&lt;i&gt;", "\N{EN DASH}", "8", "no", "0.000"],
+        ["\N{EN DASH}", "1.50", "-9", "yes", "2.000"],
+    ]
+    assert re.findall(r"text-align: (\w+)", rows[1]) == ["left", "right", "right", "left", "right"]
+    text = render(code("x", shown(made)))
+    page = check_harmless(text)
+    assert 'rates of "x" <y> Made by vocab.ipynb, smoke.yaml.' in page.text
+    assert {"href": "../params.yaml"} in page.of("a")
+    assert text.count('class="scroll"') == 1
+    assert "text-align: right" in text
+
+
+def test_linked_table_without_rows():
+    made = pages.linked_table(pd.DataFrame({"a": [], "b": []}), "nothing yet", SOURCE)
+    assert "<tbody>" in made
+    assert "<td" not in made
+
+
+def test_linked_figure(render, tmp_path):
+    path = tmp_path / "figure1.svg"
+    path.write_text(SVG, encoding="utf-8")
+    text = render(code("x", shown(pages.linked_figure(path, "Pieces <1>", SOURCE))))
+    page = check_harmless(text)
+    (image,) = page.of("img")
+    assert image["alt"] == "Pieces <1>"
+    assert base64.b64decode(image["src"].split(",")[1]).decode() == SVG
+    assert text.count('class="scroll"') == 1
+    assert html.escape("Pieces <1>") in text
+    with pytest.raises(InputError, match="no such file"):
+        pages.linked_figure(tmp_path / "none.svg", "", SOURCE)
