@@ -31,9 +31,12 @@ wildcard_constraints:
     run=r"[A-Za-z0-9_-]+",
 
 
+# Every run is asked for by itself: snakemake does not miss a deleted file whose followers are newer than its causes.
 rule study:
     default_target: True
     input:
+        PRETRAINED,
+        FINETUNED,
         OUT + "/report/index.html",
 
 

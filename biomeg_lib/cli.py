@@ -1,6 +1,7 @@
 """The `biomeg` command. Every mistake a user can mend ends as one line on stderr and exit code 1."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
+        sys.stdout.flush()
     except BiomegError as error:
         print(f"biomeg: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # `biomeg fetch --list | head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would fail to flush, and say so
         return 1
     except KeyboardInterrupt:
         print("biomeg: interrupted; run the same command again to go on", file=sys.stderr)

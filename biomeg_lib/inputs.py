@@ -1,5 +1,7 @@
 """From the names in a params file to files: sources, the embedded miniature, or the user's own paths."""
 
+import glob
+import os
 import re
 from pathlib import Path
 
@@ -23,7 +25,7 @@ def files_of(study: Study, locator: str) -> list[Path]:
     """
     if locator.startswith(MINIATURE):
         folder, pattern = miniature.build(study.miniature), locator.removeprefix(MINIATURE)
-        found = sorted(folder.glob(pattern))
+        found = _matches(folder, pattern)
         if not found:
             raise BiomegError(f"{study.params_file}: the miniature has no file {pattern!r}")
         return found
@@ -76,7 +78,10 @@ def benchmark_files(study: Study, benchmark: Benchmark) -> dict[str, Path]:
 
 def _own_files(study: Study, locator: str) -> list[Path]:
     """The user's files that a path or a pattern means; none for the name of a source."""
-    path = study.root / Path(locator).expanduser()
-    if re.match(r"https?://", locator) or not path.parent.is_dir():
-        return []
-    return sorted(path.parent.glob(path.name))
+    return [] if re.match(r"https?://", locator) else _matches(study.root, os.path.expanduser(locator))
+
+
+def _matches(folder: Path, pattern: str) -> list[Path]:
+    """Files in order of name; folders, and hidden files that the pattern does not spell out, are left out."""
+    found = (folder / name for name in glob.glob(pattern.replace("[", "[[]"), root_dir=folder))
+    return sorted(path for path in found if path.is_file())

@@ -5,6 +5,7 @@ turns the place of an error (a path of keys) into a line number by walking the Y
 """
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,13 +17,27 @@ from biomeg_lib.errors import BiomegError, InputError
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Location = Sequence[str | int]
+TAG = "kind"  # the key by which entries of several kinds are told apart; pydantic puts its value into an error's path
+
+_short = reprlib.Repr()  # a list of aliases of lists of aliases has no end when it is spelt out
+_short.maxstring = _short.maxother = 60
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader, with a place for a value that looks like a date or a number and is none."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
 
 
 class ParamsFile:
     """A parsed YAML mapping that remembers where each key stands.
 
     Raises:
-        InputError: the file is absent, not YAML, not a mapping, or has a key twice.
+        InputError: the file is absent, not YAML, not a mapping, or has a key twice or one that is not text.
     """
 
     def __init__(self, path: str | Path):
@@ -37,24 +52,31 @@ class ParamsFile:
             raise InputError(self.path, f"expected a readable UTF-8 file: {error}") from None
         try:
             self.root = yaml.compose(text, Loader=yaml.SafeLoader)
-            values = yaml.safe_load(text)
+            values = yaml.load(text, Loader=_Loader)  # the nodes anew: merging keys (<<) changes them
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             problem = getattr(error, "problem", None) or "not readable"
             raise InputError(self.path, f"expected YAML: {problem}", mark.line + 1 if mark else None) from None
+        except RecursionError:
+            raise InputError(self.path, "expected YAML: nested too deeply") from None
         if not isinstance(values, dict):
             raise InputError(self.path, "expected a mapping of keys to values")
-        self._refuse_repeated_keys(self.root, ())
+        self._check_keys(self.root, (), set())
         self.values: dict[str, Any] = values
 
-    def _refuse_repeated_keys(self, node: yaml.Node, ancestors: tuple[yaml.Node, ...]) -> None:
+    def _check_keys(self, node: yaml.Node, ancestors: tuple[yaml.Node, ...], done: set[yaml.Node]) -> None:
         if any(node is ancestor for ancestor in ancestors):
             raise InputError(self.path, "expected a finite structure, found an anchor that contains itself")
+        if node in done:  # reached by another alias
+            return
+        done.add(node)
         children: Iterable[yaml.Node] = ()
         if isinstance(node, yaml.MappingNode):
             seen: dict[str, int] = {}
             for key, _ in node.value:
                 line = key.start_mark.line + 1
+                if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                    raise InputError(self.path, f"expected text as a key, found {key.value!r}; put it in quotes", line)
                 if key.value in seen:
                     raise InputError(
                         self.path, f"expected each key once, found {key.value!r} also in line {seen[key.value]}", line
@@ -64,7 +86,7 @@ class ParamsFile:
         elif isinstance(node, yaml.SequenceNode):
             children = node.value
         for child in children:
-            self._refuse_repeated_keys(child, (*ancestors, node))
+            self._check_keys(child, (*ancestors, node), done)
 
     def line(self, location: Location) -> int:
         """The 1-based line of a key path; of its nearest ancestor, if the key itself is not in the file."""
@@ -73,7 +95,7 @@ class ParamsFile:
             if isinstance(node, yaml.MappingNode):
                 found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
                 if found is None:
-                    continue  # a union's tag, which pydantic puts into the path, or a missing key
+                    break
                 line, node = found[0].start_mark.line + 1, found[1]
             elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
                 node = node.value[part]
@@ -97,10 +119,11 @@ class Injected:
 
 
 def dotted(location: Location) -> str:
-    """`('seeds', 0)` -> `seeds[0]`."""
+    """`('seeds', 0)` -> `seeds[0]`; always one line."""
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        shown = part if isinstance(part, int) or part.isprintable() else repr(part)
+        text += f"[{part}]" if isinstance(part, int) else f".{shown}" if text else f"{shown}"
     return text
 
 
@@ -123,10 +146,25 @@ def validate(schema: type[Schema], source: ParamsFile | Injected) -> Schema:
         return schema.model_validate(source.values)
     except ValidationError as error:
         mistakes = error.errors(include_url=False)
-        first = mistakes[0]
-        location = [part for part in first["loc"] if part not in ("wordpiece", "sentencepiece")]
+        first = min(mistakes, key=lambda m: m["type"] != "extra_forbidden")  # of a misspelt key, not "expected"
+        location = _place(source.values, first)
         more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
         raise source.error(location, _expected(schema, first, location) + more) from None
+
+
+def _place(values: Any, mistake: Any) -> list[str | int]:
+    """Where a mistake is, as a path of keys of the file: without what pydantic adds to it."""
+    location: list[str | int] = []
+    parts = [part for part in mistake["loc"] if part != "[key]"]
+    for i, part in enumerate(parts):
+        if isinstance(values, dict) and part == values.get(TAG) and i + 1 < len(parts):
+            continue
+        location.append(part)
+        if isinstance(values, dict):
+            values = values.get(part)
+        elif isinstance(values, list) and isinstance(part, int):
+            values = values[part]
+    return [*location, TAG] if mistake["type"].startswith("union_tag") else location
 
 
 def _expected(schema: type[BaseModel], mistake: Any, location: list[str | int]) -> str:
@@ -134,9 +172,13 @@ def _expected(schema: type[BaseModel], mistake: Any, location: list[str | int]) 
     if mistake["type"] == "extra_forbidden":
         fields = _fields_at(schema, location[:-1])
         return f"unknown key; {suggestion(str(location[-1]), fields)}" if fields else "unknown key"
-    if mistake["type"] == "missing":
+    if mistake["type"] in ("missing", "union_tag_not_found"):
         return "expected this key, found none"
-    found = repr(mistake["input"])
+    if mistake["type"] == "union_tag_invalid":
+        return f"expected {mistake['ctx']['expected_tags'].replace(', ', ' or ')}, found {mistake['ctx']['tag']!r}"
+    if mistake["type"] == "string_pattern_mismatch":
+        return f"expected a name that matches {mistake['ctx']['pattern']}, found {_short.repr(mistake['input'])}"
+    found = _short.repr(mistake["input"])
     message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return f"expected {message}, found {found if len(found) < 60 else found[:57] + '...'}"
 

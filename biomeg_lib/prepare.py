@@ -9,7 +9,7 @@ from biomeg_lib.errors import BiomegError
 from biomeg_lib.files import write_json
 from biomeg_lib.inputs import corpus_files, file_of
 from biomeg_lib.params import suggestion
-from biomeg_lib.study import Study, WordPieceFile
+from biomeg_lib.study import SentencePieceModel, Study, WordPieceFile
 from biomeg_lib.vocab import Vocabulary
 
 
@@ -47,6 +47,33 @@ def prepare_shards(study: Study, corpus: str, vocabulary: str) -> dict[str, Any]
         study.shards_directory(corpus, vocabulary),
         study.corpora[corpus].held_out,
     )
+
+
+def ensure_corpora(study: Study) -> None:
+    """Make the corpora that are not there yet."""
+    for name in study.corpora:
+        if not (study.corpus_directory(name) / documents.COUNTS).is_file():
+            prepare_corpus(study, name)
+
+
+def ensure_vocabulary(study: Study, name: str) -> Vocabulary:
+    """A vocabulary, made first if it is not there yet, and before it the corpus it is learned on."""
+    _known(study, name, "vocabulary", study.vocabularies)
+    if (study.vocabulary_directory(name) / "vocab.json").is_file():
+        return Vocabulary.load(study.vocabulary_directory(name))
+    spec = study.vocabularies[name]
+    if isinstance(spec, SentencePieceModel) and not (study.corpus_directory(spec.corpus) / documents.COUNTS).is_file():
+        prepare_corpus(study, spec.corpus)
+    return prepare_vocabulary(study, name)
+
+
+def ensure_shards(study: Study, corpus: str, vocabulary: str) -> None:
+    """Make the token shards of a corpus, and before them corpus and vocabulary, unless they are there."""
+    ensure_vocabulary(study, vocabulary)
+    if not (study.corpus_directory(corpus) / documents.COUNTS).is_file():
+        prepare_corpus(study, corpus)
+    if not (study.shards_directory(corpus, vocabulary) / "shards.json").is_file():
+        prepare_shards(study, corpus, vocabulary)
 
 
 def _paragraphs(study: Study, corpus: str) -> Iterator[str]:

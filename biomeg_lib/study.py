@@ -10,23 +10,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.model.config import PRESETS, ModelConfig, config_for
-from biomeg_lib.params import Injected, Location, ParamsFile, suggestion, validate
+from biomeg_lib.params import TAG, Injected, Location, ParamsFile, suggestion, validate
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
+Length = Annotated[int, Field(ge=16, le=512)]  # tokens; models have 512 positions
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError("each value once")  # two runs would have one name
+    return values
+
+
+Distinct = AfterValidator(_distinct)
 
 
 class Strict(BaseModel):
     """A part of a params file: unknown keys are errors, values cannot change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Corpus(Strict):
@@ -84,14 +95,14 @@ class Pretraining(Strict):
     corpus: Name
     tokens: Count
     batch: Count = 32
-    length: Annotated[int, Field(ge=16)] = 128
+    length: Length = 128
     learning_rate: Positive = 1e-3
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     accumulate: Count = 1
     dropout: Dropout = 0.1
     whole_word: bool = False
-    seed: int = 1
+    seed: Seed = 1
     evaluations: Count = 20
     held_out_windows: Count = 512
 
@@ -126,14 +137,14 @@ class Search(Strict):
 class NerGrid(Strict):
     """A grid of NER fine-tunings: every benchmark x encoder x start x labelling, with every seed of the study."""
 
-    benchmarks: list[Name] = Field(min_length=1)
-    encoders: list[Name] = Field(min_length=1)
-    starts: list[Literal["pretrained", "random"]] = Field(default=["pretrained"], min_length=1)
-    labellings: list[Literal["piece", "word"]] = Field(default=["piece", "word"], min_length=1)
+    benchmarks: Annotated[list[Name], Distinct] = Field(min_length=1)
+    encoders: Annotated[list[Name], Distinct] = Field(min_length=1)
+    starts: Annotated[list[Literal["pretrained", "random"]], Distinct] = Field(default=["pretrained"], min_length=1)
+    labellings: Annotated[list[Literal["piece", "word"]], Distinct] = Field(default=["piece", "word"], min_length=1)
     fraction: Fraction = 1.0
     epochs: Count = 30
     batch: Count = 32
-    length: Annotated[int, Field(ge=16)] = 128
+    length: Length = 128
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     dropout: Dropout = 0.1
@@ -182,9 +193,9 @@ class Study(Strict):
     title: str
     description: str
     threads: Count = 1
-    seeds: list[int] = Field(min_length=1)
+    seeds: Annotated[list[Seed], Distinct] = Field(min_length=1)
     corpora: dict[Name, Corpus] = {}
-    vocabularies: dict[Name, WordPieceFile | SentencePieceModel] = {}
+    vocabularies: dict[Name, Annotated[WordPieceFile | SentencePieceModel, Field(discriminator=TAG)]] = {}
     benchmarks: dict[Name, Benchmark] = {}
     models: dict[Name, Shape] = {}
     pretraining: dict[Name, Pretraining] = {}

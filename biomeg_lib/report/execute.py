@@ -43,6 +43,7 @@ def execute(study: Study, notebook: str, output: Path, parameters: Mapping[str, 
                 parameters={"profile": study.profile, **parameters},
                 cwd=study.root,
                 progress_bar=False,
+                extra_arguments=["--log-level=40"],  # ipykernel warns that its sockets on this machine are plain TCP
             )
     except papermill.PapermillExecutionError as error:
         os.replace(temporary, failed)

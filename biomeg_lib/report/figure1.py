@@ -9,7 +9,6 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from biomeg_lib.errors import BiomegError
 from biomeg_lib.inputs import benchmark_files
 from biomeg_lib.report.figures import tokenisation_figure
 from biomeg_lib.study import Study
@@ -21,17 +20,13 @@ LONGEST = 40  # characters of an example, so that it fits a line under every voc
 
 
 def draw(study: Study, count: int = 3) -> Figure:
-    """The figure for the vocabularies that the params file lists under
-    `figure1_vocabularies`.
+    """The figure for the vocabularies under `figure1_vocabularies` in the params file, or for all of them.
 
     Raises:
-        BiomegError: the params file lists none, or a vocabulary is not there yet.
+        InputError: a vocabulary is not there yet.
     """
-    if not study.figure1_vocabularies:
-        raise BiomegError(
-            f"{study.params_file}: figure1_vocabularies: expected the names of vocabularies to draw, found none"
-        )
-    vocabularies = {name: Vocabulary.load(study.vocabulary_directory(name)) for name in study.figure1_vocabularies}
+    names = study.figure1_vocabularies or list(study.vocabularies)
+    vocabularies = {name: Vocabulary.load(study.vocabulary_directory(name)) for name in names}
     sentences = [
         sentence
         for benchmark in study.benchmarks.values()
@@ -70,5 +65,6 @@ def row(name: str, vocabulary: Vocabulary, example: Sentence) -> dict[str, Any]:
     for scheme in ("word", "piece"):
         feature = build([example], vocabulary, scheme, 512, labels)[0]
         by_scheme[scheme] = [None if label == NO_LABEL else labels[label] for label in feature.labels[1:-1]]
-    pieces = [vocabulary.pieces[piece].removeprefix("\N{LOWER ONE EIGHTH BLOCK}") for piece in feature.tokens[1:-1]]
+    marker = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece's start of a word; shown where it is a piece by itself
+    pieces = [vocabulary.pieces[piece].removeprefix(marker) or marker for piece in feature.tokens[1:-1]]
     return {"vocabulary": name, "pieces": pieces, "word_labels": by_scheme["word"], "piece_labels": by_scheme["piece"]}

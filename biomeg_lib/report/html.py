@@ -207,10 +207,11 @@ def render_site(notebooks: Sequence[Path], directory: Path, *, provenance: Prove
     """Write executed notebooks as pages that link to each other, in the given order.
 
     `report.ipynb` becomes index.html and comes first; `vocab.ipynb` becomes vocab.html. In the navigation a page goes
-    by its title up to the first colon.
+    by its title up to the first colon. Pages of single runs (`pretrain.<run>.ipynb`) are not in the navigation, which
+    they would fill; the index links to them.
 
     Returns:
-        The pages, in the order of the navigation.
+        The pages, the index first.
 
     Raises:
         BiomegError: no report.ipynb, or two notebooks of one name.
@@ -223,7 +224,11 @@ def render_site(notebooks: Sequence[Path], directory: Path, *, provenance: Prove
     if len(set(targets)) != len(targets):
         raise BiomegError(f"{directory}: two notebooks make a page of the same name, rename one of them")
     pages = [_render_cells(path) for path in ordered]
-    navigation = [(page.title.split(":")[0], quote(target.name)) for page, target in zip(pages, targets, strict=True)]
+    navigation = [
+        (page.title.split(":")[0], quote(target.name))
+        for page, path, target in zip(pages, ordered, targets, strict=True)
+        if "." not in path.stem
+    ]
     for page, executed, target in zip(pages, ordered, targets, strict=True):
         _write_page(page, executed, target, navigation, provenance)
     return targets

@@ -28,10 +28,10 @@ class Show:
             (str(study.params_file), f"../../../{study.params_file.as_posix()}"),
         ]
 
-    def table(self, frame: pd.DataFrame, name: str, caption: str) -> HTML:
-        """Save `frame` as `tables/<name>.csv` and show it."""
+    def table(self, frame: pd.DataFrame, name: str, caption: str, shown: pd.DataFrame | None = None) -> HTML:
+        """Save `frame` as `tables/<name>.csv` and show it, or a narrower form of it that fits a page."""
         tables.save(frame, self.study.table(name))
-        return self.frame(frame, caption, [(f"{name}.csv", f"../tables/{name}.csv")])
+        return self.frame(frame if shown is None else shown, caption, [(f"{name}.csv", f"../tables/{name}.csv")])
 
     def frame(self, frame: pd.DataFrame, caption: str, files: Sequence[tuple[str, str]] = ()) -> HTML:
         """Show a table that is not a file of its own."""

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from biomeg_lib.corpus.documents import COUNTS
-from biomeg_lib.errors import BiomegError, InputError
+from biomeg_lib.errors import InputError
 from biomeg_lib.files import write_if_changed
 from biomeg_lib.inputs import benchmark_files
 from biomeg_lib.metrics.statistics import mean_interval, paired_difference
@@ -119,6 +119,20 @@ def break_out(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def break_out_as_printed(frame: pd.DataFrame) -> pd.DataFrame:
+    """What `break_out` returns in the paper's form: a row for each vocabulary, a column for each benchmark, and beside
+    it the published number where the paper has one."""
+    rows = []
+    for name, group in frame.groupby("Sub-word vocabulary", sort=False):
+        row = {"Sub-word vocabulary": name, "Stands for": group["Stands for"].iloc[0], "Size": group["Size"].iloc[0]}
+        for entry in group.itertuples(index=False):
+            row[entry.Benchmark] = entry.Rate
+            if frame.loc[frame["Benchmark"] == entry.Benchmark, "published"].notna().any():
+                row[f"{entry.Benchmark}, published"] = entry.published
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def pretraining(study: Study) -> pd.DataFrame:
     """One row a complete pre-training run: held-out losses (nats), accuracy, tokens, parameters."""
     rows = []
@@ -207,7 +221,7 @@ def effects(runs: pd.DataFrame, factor: str, first: str, second: str) -> pd.Data
 
     Returns:
         One row for each setting of the other factors that has both: the setting, `Difference`, `low`, `high` (95 %,
-        Student t over the pairs), `p`, `seeds`.
+        Student t over the pairs), `p`, `seeds`. No rows where no two runs differ in the factor alone.
     """
     keys = [column for column in [*ARM, "fraction"] if column != factor]
     rows = []
@@ -226,9 +240,43 @@ def effects(runs: pd.DataFrame, factor: str, first: str, second: str) -> pd.Data
                     "seeds": difference.n,
                 }
             )
-    if not rows:
-        raise BiomegError(f"no two runs differ in {factor} ({first}, {second}) alone; give the params file such a pair")
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=[*keys, "Factor", "Difference", "low", "high", "p", "seeds"])
+    return frame.astype({"low": float, "high": float, "p": float})  # one seed has no interval: None does not compare
+
+
+def vocabulary_effects(study: Study, runs: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
+    """`effects` of exchanging the vocabulary: the first encoder minus each one that differs from it in nothing else.
+
+    Args:
+        rates: what `break_out` returns; both vocabularies' rates on the benchmark are put beside the difference.
+    """
+    first, *others = study.encoders_that_differ_in_vocabulary()
+    frames = []
+    for second in others:
+        frame = effects(runs, "encoder", first, second)
+        for column, encoder in (("Rate, first", first), ("Rate, second", second)):
+            of_vocabulary = rates[rates["Sub-word vocabulary"] == study.pretraining[encoder].vocabulary]
+            frame[column] = frame["benchmark"].map(of_vocabulary.set_index("Benchmark")["Rate"])
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True) if frames else effects(runs.iloc[:0], "encoder", first, first)
+
+
+def summary(differences: pd.DataFrame) -> str:
+    """One sentence about a table of `effects`."""
+    if differences.empty:
+        return "nothing to compare."
+    above, below = (differences["low"] > 0).sum(), (differences["high"] < 0).sum()
+    least, most = differences["Difference"].min(), differences["Difference"].max()
+    return (
+        f"{least:+.1f} to {most:+.1f} points of test F1 over {len(differences)} settings; the 95 % interval lies above "
+        f"zero in {above} of them and below in {below}."
+    )
+
+
+def without_constants(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table without the columns that have one value in all rows, for showing; numbers that were measured stay."""
+    measured = {"Difference", "low", "high", "p", "seeds", "Prec", "Rec", "F1", "F1 low", "F1 high"}
+    return frame[[c for c in frame.columns if c in measured or c == "Factor" or frame[c].nunique() > 1]]
 
 
 def provenance(directory: Path) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def hidden_words(
     rows = []
     for words in sentences:
         whole = [i for i, word in enumerate(words) if len(vocabulary.encode_words([word]).ids) == 1]
-        if not whole or len(words) > 60:
+        if not whole or len(words) > 60 or len(vocabulary.encode_words(words).ids) + 2 > model.config.max_length:
             continue
         hidden = max(whole, key=lambda i: len(words[i]))
         shown = [*words[:hidden], "____", *words[hidden + 1 :]]

@@ -16,6 +16,7 @@ from biomeg_lib.errors import BiomegError
 from biomeg_lib.inputs import benchmark_files
 from biomeg_lib.metrics.entities import EntityScores, entity_scores
 from biomeg_lib.model import ModelConfig, TokenClassifier
+from biomeg_lib.prepare import ensure_vocabulary
 from biomeg_lib.study import Benchmark, Cell, Job, NerGrid, Study, with_dropout
 from biomeg_lib.tasks.batching import evaluation_batches, pad, token_batches
 from biomeg_lib.tasks.iob import Sentence, read_iob, subset
@@ -23,6 +24,7 @@ from biomeg_lib.tasks.ner import Feature, build, decode, labels_of
 from biomeg_lib.training.environment import device
 from biomeg_lib.training.finetune import finetune
 from biomeg_lib.training.loop import CHECKPOINT_SECONDS, evaluate_model, seed_step
+from biomeg_lib.training.pretrain import pretrain
 from biomeg_lib.training.rundir import RunDirectory, load_weights, read_json
 from biomeg_lib.vocab import Vocabulary
 
@@ -45,18 +47,30 @@ def load_benchmark(study: Study, benchmark: Benchmark) -> NerData:
 
 
 def run_job(study: Study, job: Job) -> list[dict[str, Any]]:
-    """Train what is not trained yet of a job.
+    """Train what is not trained yet of a job; first its encoder, if an arm needs the weights and they are not there.
 
     Returns:
         The metrics.json of its runs, see `train_run`.
     """
     torch.set_num_threads(study.threads)
     data = load_benchmark(study, study.benchmarks[job.benchmark])
+    ensure_vocabulary(study, study.pretraining[job.encoder].vocabulary)
+    if any(cell.start == "pretrained" for cell in study.cells(job)):
+        pretrain(study, job.encoder)
     results = []
     for cell in study.cells(job):
         point = choose_point(study, cell, data)
         results += [train_run(study, cell, point, seed, data) for seed in study.seeds]
     return results
+
+
+def run_all(study: Study) -> None:
+    """Train what is not trained yet of all jobs, and say so before it starts."""
+    for job in study.jobs():
+        files = [study.run_directory("finetune", name) / "metrics.json" for name in study.runs(job)]
+        if missing := sum(not file.is_file() for file in files):
+            print(f"{job.name}: {missing} of {len(files)} runs are not there yet and are trained now", flush=True)
+            run_job(study, job)
 
 
 def choose_point(study: Study, cell: Cell, data: NerData) -> dict[str, Any]:

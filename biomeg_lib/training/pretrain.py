@@ -8,6 +8,7 @@ from torch import nn
 from biomeg_lib.corpus.samples import PretrainingBatch, PretrainingSamples
 from biomeg_lib.corpus.shards import open_split
 from biomeg_lib.model import ModelConfig, PretrainingModel
+from biomeg_lib.prepare import ensure_shards
 from biomeg_lib.study import Study
 from biomeg_lib.training.environment import device
 from biomeg_lib.training.loop import CHECKPOINT_SECONDS, Recipe, evaluate_model, seed_step, to_device, train
@@ -18,19 +19,22 @@ from biomeg_lib.vocab import Vocabulary
 def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> dict[str, Any]:
     """Do the pre-training run `name` of the study, or go on with it, or return what it gave.
 
+    Corpus, vocabulary and shards are made first where they are not there yet.
+
     Returns:
         The run's metrics.json: `heldout_mlm` and `heldout_order` (cross-entropy, nats), `heldout_accuracy` (share of
         masked pieces whose first guess is right), the same for the untrained model, `evaluations`, `tokens`,
         `seconds`, `parameters`.
 
     Raises:
-        BiomegError: corpus or vocabulary are not there, or the folder holds another run.
+        BiomegError: the corpus cannot be had, or the folder holds another run.
     """
     run = RunDirectory(study.run_directory("pretrain", name), study.resolved_pretraining(name))
     if run.complete:
         return run.metrics
     spec = study.pretraining[name]
     torch.set_num_threads(study.threads)
+    ensure_shards(study, spec.corpus, spec.vocabulary)
     vocabulary = Vocabulary.load(study.vocabulary_directory(spec.vocabulary))
     shards = study.shards_directory(spec.corpus, spec.vocabulary)
     options = {"length": spec.length, "seed": spec.seed, "whole_word": spec.whole_word}

@@ -1,0 +1,147 @@
+"""The stages before training, on a corpus of one's own: files in, documents, vocabulary and shards out."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from biomeg_lib import sources
+from biomeg_lib.corpus import documents
+from biomeg_lib.corpus.indexed import IndexedReader
+from biomeg_lib.corpus.sentences import split_sentences
+from biomeg_lib.errors import BiomegError, InputError
+from biomeg_lib.prepare import ensure_shards, ensure_vocabulary, prepare_corpus, prepare_shards, prepare_vocabulary
+from biomeg_lib.study import load
+from biomeg_lib.vocab import SPECIALS, Vocabulary
+
+WORDS = [
+    "".join(parts) for parts in itertools.product(["bra", "ke", "mol", "pir"], ["dine", "tax", "ol"], ["ase", "um"])
+]
+WORDS += ["of", "with", "the", "fever", "lowers", "aspirin", "hydroxychloroquine", "jugular"]
+PARAMS = {
+    "profile": "own",
+    "title": "Own",
+    "description": "For tests.",
+    "seeds": [1],
+    "corpora": {
+        "lines": {"format": "jsonl", "files": ["data/*.jsonl"], "held_out": 0.2},
+        "plain": {"format": "text", "files": ["data/plain.txt"], "held_out": 0.2},
+        "absent": {"format": "text", "files": ["data/absent.txt"]},
+    },
+    "vocabularies": {
+        "learned": {"kind": "sentencepiece", "corpus": "lines", "size": 80},
+        "uncased": {"kind": "sentencepiece", "corpus": "plain", "size": 64, "algorithm": "unigram", "lowercase": True},
+        "large": {"kind": "sentencepiece", "corpus": "plain", "size": 30000},
+        "published": {"kind": "wordpiece", "file": "data/vocab.txt", "lowercase": True},
+        "damaged": {"kind": "wordpiece", "file": "data/plain.txt", "lowercase": True},
+    },
+}
+
+
+@pytest.fixture
+def study(tmp_path):
+    for folder in ("params", "notebooks", "data"):
+        (tmp_path / folder).mkdir()
+    rng = np.random.default_rng(0)
+    texts = [[" ".join(rng.choice(WORDS, 8)).capitalize() + "." for _ in range(rng.integers(1, 4))] for _ in range(60)]
+    for part in range(2):
+        lines = [
+            json.dumps({"id": f"d{number}", "title": "Zest Quiz", "paragraphs": texts[number]})
+            for number in range(part, 60, 2)
+        ]
+        (tmp_path / "data" / f"{part}.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "data" / "plain.txt").write_text("\n\n".join("\n".join(text) for text in texts))
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    (tmp_path / "data" / "vocab.txt").write_text("\n".join([*SPECIALS, ".", *letters, *(f"##{c}" for c in letters)]))
+    (tmp_path / "params" / "own.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False))
+    return load(tmp_path / "params" / "own.yaml")
+
+
+@pytest.mark.parametrize(("corpus", "vocabulary"), [("lines", "learned"), ("plain", "uncased"), ("lines", "published")])
+def test_from_files_to_shards(study, corpus, vocabulary):
+    counts = prepare_corpus(study, corpus)
+    there = list(documents.stream(study.corpus_directory(corpus)))
+    assert counts == json.loads((study.corpus_directory(corpus) / "counts.json").read_text())
+    assert counts["documents"] == len(there) == 60
+    assert counts["words"] == sum(len(document.text.split()) for document in there)
+
+    made = prepare_vocabulary(study, vocabulary)
+    spec = study.vocabularies[vocabulary]
+    assert made.size == (58 if vocabulary == "published" else spec.size)
+    assert made.lowercase == spec.lowercase
+    assert Vocabulary.load(study.vocabulary_directory(vocabulary)).fingerprint == made.fingerprint
+
+    shards = prepare_shards(study, corpus, vocabulary)
+    folder = study.shards_directory(corpus, vocabulary)
+    assert shards == json.loads((folder / "shards.json").read_text())
+    assert shards["vocabulary"] == made.fingerprint
+    expected = sorted(
+        made.encode(text[start:end]).ids
+        for document in there
+        for text in filter(None, (document.title, *document.paragraphs))
+        for start, end in split_sentences(text)
+    )
+    readers = [IndexedReader(folder / split) for split in ("train", "heldout")]
+    assert sorted(reader[i].tolist() for reader in readers for i in range(len(reader))) == expected
+    assert all(len(reader) for reader in readers)
+
+
+def test_a_vocabulary_is_learned_on_paragraphs_alone(study):
+    prepare_corpus(study, "lines")
+    pieces = "".join(prepare_vocabulary(study, "learned").pieces)
+    assert "Z" not in pieces  # it is in the titles alone
+
+
+def test_notes_on_a_stand_in_stay_with_the_counts(study, monkeypatch):
+    files = [study.root / "data" / "plain.txt"]
+    monkeypatch.setattr(sources, "locate_all", lambda name, quiet=False: files)
+    monkeypatch.setattr(sources, "describe", lambda name: {"format": "text", "note": "another corpus"})
+    counts = prepare_corpus(study, "absent")
+    assert counts["notes"] == ["another corpus"]
+    assert json.loads((study.corpus_directory("absent") / "counts.json").read_text()) == counts
+
+
+@pytest.mark.parametrize(
+    ("call", "names", "says"),
+    [
+        (prepare_corpus, ["line"], "params/own.yaml: no corpus is called 'line'; did you mean 'lines'?"),
+        (prepare_corpus, ["absent"], "unknown data source 'data/absent.txt'"),
+        (prepare_vocabulary, ["learnt"], "no vocabulary is called 'learnt'; did you mean 'learned'?"),
+        (prepare_vocabulary, ["large"], "the texts are too few for it, the largest size possible is "),
+        (prepare_vocabulary, ["learned"], "corpora/lines/documents.jsonl.gz"),
+        (prepare_vocabulary, ["damaged"], "plain.txt"),
+        (prepare_shards, ["plan", "learned"], "no corpus is called 'plan'; did you mean 'plain'?"),
+        (prepare_shards, ["plain", "zzz"], "no vocabulary is called 'zzz'; there are damaged, large, "),
+        (prepare_shards, ["plain", "learned"], "vocabularies/learned: expected a vocabulary"),
+    ],
+)
+def test_what_is_not_there_is_one_line(study, call, names, says):
+    prepare_corpus(study, "plain")
+    before = sorted(study.outputs.rglob("*"))
+    with pytest.raises(BiomegError) as caught:
+        call(study, *names)
+    assert says in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert [path for path in sorted(study.outputs.rglob("*")) if path.is_file()] == [p for p in before if p.is_file()]
+
+
+def test_what_a_stage_needs_is_made_once(study):
+    ensure_shards(study, "lines", "learned")
+    made = {path: path.stat().st_mtime_ns for path in study.outputs.rglob("*") if path.is_file()}
+    assert {path.parent.name for path in made} == {"lines", "learned", "lines.learned"}
+    ensure_shards(study, "lines", "learned")
+    assert {path: path.stat().st_mtime_ns for path in study.outputs.rglob("*") if path.is_file()} == made
+    assert ensure_vocabulary(study, "published").size == 58
+    with pytest.raises(BiomegError, match="no vocabulary is called 'learnt'"):
+        ensure_vocabulary(study, "learnt")
+
+
+def test_a_damaged_file_leaves_the_older_corpus(study):
+    counts = prepare_corpus(study, "lines")
+    with open(study.root / "data" / "1.jsonl", "a") as stream:
+        stream.write('{"id": "x", \n')
+    with pytest.raises(InputError, match=r"1\.jsonl:31: "):
+        prepare_corpus(study, "lines")
+    assert json.loads((study.corpus_directory("lines") / "counts.json").read_text()) == counts

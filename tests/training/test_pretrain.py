@@ -1,0 +1,80 @@
+"""Pre-training on the miniature: it learns, it repeats, and kill -9 at any step changes no bit of the result."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from biomeg_lib.files import sha256
+from biomeg_lib.study import Study
+from biomeg_lib.training.pretrain import load_pretrained, pretrain, spread
+from biomeg_lib.training.rundir import read_json, read_log
+
+# Checkpoints after every step, and each step said aloud, so that the test can choose where to kill.
+CHILD = """
+import sys, time
+from biomeg_lib.study import load
+from biomeg_lib.training import rundir
+from biomeg_lib.training.pretrain import pretrain
+save = rundir.RunDirectory.save_checkpoint
+def said(self, state):
+    save(self, state)
+    print(state["tally"]["step"], flush=True)
+rundir.RunDirectory.save_checkpoint = said
+pretrain(load(sys.argv[1]), "nano-bio", checkpoint_seconds=0)
+"""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(nano: Study) -> Path:
+    pretrain(nano, "nano-bio")
+    return nano.run_directory("pretrain", "nano-bio")
+
+
+def test_the_loss_on_held_out_text_falls(nano, undisturbed):
+    metrics = pretrain(nano, "nano-bio")
+    assert metrics["heldout_mlm"] < metrics["untrained"]["heldout_mlm"] - 0.3
+    assert metrics["steps"] == 60
+    assert [record["step"] for record in metrics["evaluations"]] == [15, 30, 45, 60]
+    assert metrics["evaluations"][-1]["heldout_mlm"] == metrics["heldout_mlm"]
+    assert metrics["tokens"] <= 60 * 8 * 32
+    assert metrics["parameters"] == sum(p.numel() for p in load_pretrained(nano, "nano-bio").parameters())
+
+
+def test_kill_9_at_three_random_steps_changes_no_bit(fresh, undisturbed):
+    seed = random.randrange(1000)
+    steps = sorted(random.Random(seed).sample(range(1, 59), 3))
+    folder = fresh.run_directory("pretrain", "nano-bio")
+    command = [sys.executable, "-c", CHILD, str(fresh.root / fresh.params_file)]
+    for step in steps:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        for line in child.stdout:
+            if line.strip().isdigit() and int(line) >= step:
+                break
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+        assert child.returncode == -signal.SIGKILL
+        assert (folder / "state").read_text() == "running\n"
+        assert not (folder / "metrics.json").exists()
+    metrics = pretrain(fresh, "nano-bio")
+    assert sha256(folder / "model.safetensors") == sha256(undisturbed / "model.safetensors"), f"seed {seed}: {steps}"
+    other = read_json(undisturbed / "metrics.json")
+    assert metrics["evaluations"] == other["evaluations"]
+    assert read_log(folder) == read_log(undisturbed)
+
+
+def test_a_complete_run_is_reused(nano, undisturbed):
+    before = (undisturbed / "metrics.json").stat().st_mtime_ns
+    started = time.monotonic()
+    pretrain(nano, "nano-bio")
+    assert (undisturbed / "metrics.json").stat().st_mtime_ns == before
+    assert time.monotonic() - started < 1
+
+
+def test_spread():
+    assert spread(10, 5) == {2, 4, 6, 8, 10}
+    assert spread(3, 10) == {1, 2, 3}

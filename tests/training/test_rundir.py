@@ -1,0 +1,119 @@
+"""A run's folder: reused, resumed or refused; files that are whole; a lock that dies with its holder."""
+
+import json
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+from biomeg_lib.errors import BiomegError, InputError
+from biomeg_lib.model import PretrainingModel, config_for
+from biomeg_lib.training.rundir import RunDirectory, load_weights, read_log
+
+
+def test_states_over_the_life_of_a_run(tmp_path):
+    run = RunDirectory(tmp_path / "run", {"a": 1})
+    assert (run.state, run.complete) == ("absent", False)
+    with pytest.raises(KeyboardInterrupt), run.start():  # noqa: PT012 - the state is asked inside
+        assert run.state == "running"
+        run.save_checkpoint({"step": 3})
+        raise KeyboardInterrupt
+    assert (run.state, run.complete) == ("failed", False)
+    assert run.load_checkpoint() == {"step": 3}
+    with run.start():
+        run.finish({"f1": 0.5})
+    assert (run.state, run.complete, run.metrics) == ("complete", True, {"f1": 0.5})
+    assert run.load_checkpoint() is None
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+
+
+def test_other_params_are_refused_and_the_difference_is_shown(tmp_path):
+    with RunDirectory(tmp_path, {"rate": 0.1, "model": {"layers": 2}, "seed": 1}).start() as run:
+        run.finish({})
+    other = RunDirectory(tmp_path, {"rate": 0.1, "model": {"layers": 4, "heads": 2}, "seed": 1})
+    for use in (lambda: other.complete, lambda: other.start().__enter__()):
+        with pytest.raises(BiomegError) as error:
+            use()
+        assert "model.layers: 2 there, 4 here" in str(error.value)
+        assert "model.heads: null there, 2 here" in str(error.value)
+        assert "rate" not in str(error.value)
+        assert "\n" not in str(error.value)
+    assert RunDirectory(tmp_path, {"rate": 0.1, "model": {"layers": 2}, "seed": 1}).complete
+
+
+def test_a_run_without_a_result_is_no_complete_run(tmp_path):
+    run = RunDirectory(tmp_path, {})
+    with pytest.raises(RuntimeError), run.start():
+        pass
+    assert not run.complete
+
+
+def test_two_processes_do_not_share_a_run(tmp_path):
+    first, second = RunDirectory(tmp_path, {}), RunDirectory(tmp_path, {})
+    with first.start():
+        with pytest.raises(BiomegError, match="another process is at work"), second.start():
+            pass
+        first.finish({})
+    assert second.complete
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    code = (
+        "import os, sys; from biomeg_lib.training.rundir import RunDirectory\n"
+        "with RunDirectory(sys.argv[1], {}).start(): print('locked', flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("locked\n", -9)
+    run = RunDirectory(tmp_path, {})
+    assert run.state == "running"
+    with run.start():
+        run.finish({})
+    assert run.complete
+
+
+def test_rewinding_forgets_later_lines_and_a_line_cut_short(tmp_path):
+    run = RunDirectory(tmp_path, {})
+    for step in (10, 20, 30):
+        run.log({"step": step})
+    with open(tmp_path / "metrics.jsonl", "a") as stream:
+        stream.write('{"step": 4')
+    assert [record["step"] for record in read_log(tmp_path)] == [10, 20, 30]
+    run.rewind(20)
+    run.log({"step": 21})
+    assert [record["step"] for record in read_log(tmp_path)] == [10, 20, 21]
+
+
+class Exploit:
+    def __reduce__(self):
+        return (threading.Event, ())
+
+
+@pytest.mark.parametrize("damage", ["code", "truncated", "empty"])
+def test_a_damaged_checkpoint_is_one_line_and_runs_nothing(tmp_path, damage):
+    run = RunDirectory(tmp_path, {})
+    run.save_checkpoint({"step": 1, "weights": torch.zeros(1000)})
+    path = tmp_path / "checkpoint.pt"
+    if damage == "code":
+        torch.save({"step": Exploit()}, path)
+    else:
+        path.write_bytes(path.read_bytes()[: 500 if damage == "truncated" else 0])
+    with pytest.raises(InputError, match="expected a checkpoint of this run") as error:
+        run.load_checkpoint()
+    assert "\n" not in str(error.value)
+    assert "delete it to start over" in str(error.value)
+
+
+def test_weights_come_back_as_they_were(tmp_path):
+    model = PretrainingModel(config_for("tiny", 256))
+    run = RunDirectory(tmp_path, {})
+    run.save_model(model, model.config)
+    config, weights = load_weights(tmp_path)
+    assert config == model.config
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(InputError, match="expected the weights of a complete run"):
+        load_weights(tmp_path)
