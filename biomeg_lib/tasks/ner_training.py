@@ -20,7 +20,7 @@ from biomeg_lib.prepare import ensure_vocabulary
 from biomeg_lib.study import Benchmark, Cell, Job, NerGrid, Study, with_dropout
 from biomeg_lib.tasks.batching import evaluation_batches, pad, token_batches
 from biomeg_lib.tasks.iob import Sentence, read_iob, subset
-from biomeg_lib.tasks.ner import Feature, build, decode, labels_of
+from biomeg_lib.tasks.ner import Feature, Labelling, build, decode, labels_of
 from biomeg_lib.training.environment import device
 from biomeg_lib.training.finetune import finetune
 from biomeg_lib.training.loop import CHECKPOINT_SECONDS, evaluate_model, seed_step
@@ -37,6 +37,14 @@ class NerData:
 
     splits: dict[str, list[Sentence]]
     labels: list[str]
+    _features: dict[tuple[str, str, str, int], list[Feature]] = dataclasses.field(default_factory=dict)
+
+    def features(self, split: str, vocabulary: Vocabulary, labelling: Labelling, length: int) -> list[Feature]:
+        """The features of a split, made once for all runs of a job that need the same."""
+        key = (split, vocabulary.fingerprint, labelling, length)
+        if key not in self._features:
+            self._features[key] = build(self.splits[split], vocabulary, labelling, length, self.labels)
+        return self._features[key]
 
 
 def load_benchmark(study: Study, benchmark: Benchmark) -> NerData:
@@ -145,12 +153,8 @@ class _Arm:
         spec = study.pretraining[cell.encoder]
         self.vocabulary = Vocabulary.load(study.vocabulary_directory(spec.vocabulary))
         self.training = subset(data.splits["train"], cell.fraction, seed)
-        self.features = {
-            "train": self._features(self.training, self.grid),
-            "devel": self._features(data.splits["devel"], self.grid),
-            "test": self._features(data.splits["test"], self.grid),
-        }
-        lengths = [len(feature.tokens) for feature in self.features["train"]]
+        self.features = build(self.training, self.vocabulary, cell.labelling, self.grid.length, data.labels)
+        lengths = [len(feature.tokens) for feature in self.features]
         self.epochs = [token_batches(lengths, seed, epoch, max_sentences=self.grid.batch) for epoch in range(epochs)]
         config = study.model_config_for(spec.model, self.vocabulary.padded_size(), self.grid.dropout)
         weights = None
@@ -162,16 +166,12 @@ class _Arm:
         if weights is not None:
             self.model.load_encoder(weights)
 
-    def _features(self, sentences: Sequence[Sentence], grid: NerGrid) -> list[Feature]:
-        return build(sentences, self.vocabulary, self.cell.labelling, grid.length, self.data.labels)
-
     def train(self, run: RunDirectory, label: str, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> Any:
         """Fine-tune; the model then has the weights of the epoch with the best development F1."""
-        training = self.features["train"]
         return finetune(
             self.model,
             self.epochs,
-            lambda indices: pad([training[i] for i in indices], self.vocabulary.pad_id),
+            lambda indices: pad([self.features[i] for i in indices], self.vocabulary.pad_id),
             lambda model: self.scores(model, "devel"),
             run,
             learning_rate=self.point["learning_rate"],
@@ -187,7 +187,8 @@ class _Arm:
     def scores(self, model: nn.Module, split: str) -> dict[str, float]:
         """Entity scores of a split."""
         sentences = self.data.splits[split]
-        tags = predict(model, self.features[split], self.vocabulary.pad_id, self.data.labels, sentences)
+        features = self.data.features(split, self.vocabulary, self.cell.labelling, self.grid.length)
+        tags = predict(model, features, self.vocabulary.pad_id, self.data.labels, sentences)
         return score_record(entity_scores([sentence.tags for sentence in sentences], tags))
 
 
