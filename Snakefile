@@ -3,7 +3,8 @@ import sys
 from pathlib import Path
 
 from biomeg_lib.errors import BiomegError
-from biomeg_lib.study import SentencePieceModel, load
+from biomeg_lib.schema import SentencePieceModel
+from biomeg_lib.study import load
 
 PROFILE = config["profile"]
 PARAMS = f"params/{PROFILE}.yaml"
@@ -11,6 +12,8 @@ try:
     STUDY = load(PARAMS)
 except BiomegError as error:
     sys.exit(f"biomeg: {error}")
+if not STUDY.ner:
+    sys.exit(f"biomeg: {PARAMS}: ner: expected a grid to report on; for single stages use `biomeg corpus`, `pretrain`, ...")
 
 OUT = f"outputs/{PROFILE}"
 BIOMEG = f"{sys.executable} -m biomeg_lib"

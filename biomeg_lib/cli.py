@@ -21,6 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `biomeg fetch --list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would fail to flush, and say so
         return 1
+    except OSError as error:  # no room, no permission: the system's own words, and which file
+        print(f"biomeg: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("biomeg: interrupted; run the same command again to go on", file=sys.stderr)
         return 130

@@ -8,7 +8,8 @@ from pathlib import Path
 from biomeg_lib import sources
 from biomeg_lib.corpus import miniature
 from biomeg_lib.errors import BiomegError
-from biomeg_lib.study import Benchmark, Study
+from biomeg_lib.schema import Benchmark
+from biomeg_lib.study import Study
 
 MINIATURE = "miniature:"
 

@@ -9,7 +9,8 @@ from biomeg_lib.errors import BiomegError
 from biomeg_lib.files import write_json
 from biomeg_lib.inputs import corpus_files, file_of
 from biomeg_lib.params import suggestion
-from biomeg_lib.study import SentencePieceModel, Study, WordPieceFile
+from biomeg_lib.schema import SentencePieceModel, WordPieceFile
+from biomeg_lib.study import Study
 from biomeg_lib.vocab import Vocabulary
 
 

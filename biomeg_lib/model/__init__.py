@@ -4,9 +4,9 @@
 training loop needs to know of them.
 """
 
-from .config import PRESETS, ModelConfig, Preset, config_for, count_parameters
-from .heads import FullyConnected, PretrainingModel, TokenClassifier, encoder_state, load_encoder
-from .transformer import Block, Embeddings, Encoder
+from biomeg_lib.model.config import PRESETS, ModelConfig, Preset, config_for, count_parameters
+from biomeg_lib.model.heads import FullyConnected, PretrainingModel, TokenClassifier, encoder_state, load_encoder
+from biomeg_lib.model.transformer import Block, Embeddings, Encoder
 
 __all__ = [
     "PRESETS",

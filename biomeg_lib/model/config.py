@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import BiomegError
+from biomeg_lib.errors import BiomegError
 
 NORMS = ("pre", "post")
 GELUS = ("tanh", "erf")
@@ -164,7 +164,7 @@ def count_parameters(config: ModelConfig) -> int:
     """
     import torch  # here, since the modules of the model import this one
 
-    from .heads import PretrainingModel
+    from biomeg_lib.model.heads import PretrainingModel
 
     with torch.device("meta"):
         model = PretrainingModel(config)

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import BiomegError
-from .config import ModelConfig, check_dropout
-from .transformer import Dropout, Encoder, gelu, init_weights, layer_norm
+from biomeg_lib.errors import BiomegError
+from biomeg_lib.model.config import ModelConfig, check_dropout
+from biomeg_lib.model.transformer import Dropout, Encoder, gelu, init_weights, layer_norm
 
 IGNORE = -100
 

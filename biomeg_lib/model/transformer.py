@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import BiomegError
-from .config import ModelConfig
+from biomeg_lib.errors import BiomegError
+from biomeg_lib.model.config import ModelConfig
 
 
 def gelu(x: Tensor, kind: str) -> Tensor:

@@ -17,7 +17,8 @@ from biomeg_lib.inputs import benchmark_files
 from biomeg_lib.metrics.entities import EntityScores, entity_scores
 from biomeg_lib.model import ModelConfig, TokenClassifier
 from biomeg_lib.prepare import ensure_vocabulary
-from biomeg_lib.study import Benchmark, Cell, Job, NerGrid, Study, with_dropout
+from biomeg_lib.schema import Benchmark, Cell, Job, NerGrid
+from biomeg_lib.study import Study, with_dropout
 from biomeg_lib.tasks.batching import evaluation_batches, pad, token_batches
 from biomeg_lib.tasks.iob import Sentence, read_iob, subset
 from biomeg_lib.tasks.ner import Feature, Labelling, build, decode, labels_of

@@ -5,6 +5,7 @@
     state             one word: running, complete or failed
     metrics.jsonl     one line a logged step
     metrics.json      the result, written last
+    tensorboard/      the same for TensorBoard, with BIOMEG_TENSORBOARD=1 and the extra `tensorboard`
     checkpoint.pt     while it runs
     model.safetensors, model.json   the weights of a complete run, where they are kept
 
@@ -40,6 +41,7 @@ class RunDirectory:
     def __init__(self, path: str | Path, params: dict[str, Any]):
         self.path = Path(path)
         self.params = json.loads(json.dumps(params, allow_nan=False))
+        self._events: Any = None
 
     @property
     def state(self) -> str:
@@ -78,10 +80,14 @@ class RunDirectory:
             write_json(self.path / "environment.json", describe_environment(self.path))
             self._set_state("running")
             try:
+                self._events = event_writer(self.path / "tensorboard")
                 yield self
             except BaseException:
                 self._set_state("failed")
                 raise
+            finally:
+                if self._events is not None:
+                    self._events.close()
             if not (self.path / "metrics.json").is_file():
                 raise RuntimeError(f"{self.path}: the run ended without a result")
             self._set_state("complete")
@@ -91,6 +97,9 @@ class RunDirectory:
         """Append one line to `metrics.jsonl`."""
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as stream:
             stream.write(json.dumps(record, allow_nan=False) + "\n")
+        if self._events is not None:
+            for name, value in record.items():
+                self._events.add_scalar(name, value, record["step"])
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`; the steps after it are going to be done again."""
@@ -159,6 +168,21 @@ class RunDirectory:
                 f"{self.path}: expected a run with the same params, found other ones ({shown}); "
                 "delete the folder to run it anew, or undo the change"
             )
+
+
+def event_writer(directory: Path) -> Any:
+    """TensorBoard's writer where it is asked for (`BIOMEG_TENSORBOARD=1`), else None.
+
+    Raises:
+        BiomegError: it is asked for and not installed.
+    """
+    if os.environ.get("BIOMEG_TENSORBOARD") != "1":
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise BiomegError("BIOMEG_TENSORBOARD=1 needs TensorBoard: pip install 'biomeg-lib[tensorboard]'") from None
+    return SummaryWriter(str(directory))
 
 
 def read_json(path: Path) -> Any:

@@ -117,3 +117,24 @@ def test_weights_come_back_as_they_were(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(InputError, match="expected the weights of a complete run"):
         load_weights(tmp_path)
+
+
+def test_tensorboard_gets_what_is_logged(tmp_path, monkeypatch):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monkeypatch.setenv("BIOMEG_TENSORBOARD", "1")
+    run = RunDirectory(tmp_path, {})
+    with run.start():
+        run.log({"step": 5, "loss": 2.5})
+        run.log({"step": 10, "loss": 1.5})
+        run.finish({})
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(5, 2.5), (10, 1.5)]
+
+
+def test_tensorboard_that_is_not_installed_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("BIOMEG_TENSORBOARD", "1")
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    run = RunDirectory(tmp_path, {})
+    with pytest.raises(BiomegError, match="pip install"), run.start():
+        pass
+    assert run.state == "failed"
