@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jupyter_core.paths import jupyter_runtime_dir
+from traitlets.config import Config
+
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.study import Study
 
@@ -43,13 +46,17 @@ def execute(study: Study, notebook: str, output: Path, parameters: Mapping[str, 
                 parameters={"profile": study.profile, **parameters},
                 cwd=study.root,
                 progress_bar=False,
-                extra_arguments=["--log-level=40"],  # ipykernel warns that its sockets on this machine are plain TCP
+                extra_arguments=["--log-level=40"],  # ipykernel warns of sockets on this machine that are not encrypted
+                config=_kernel_config(),
             )
     except papermill.PapermillExecutionError as error:
         os.replace(temporary, failed)
         line = str(error.evalue).strip().splitlines()[0] if str(error.evalue).strip() else ""
         kind = "" if error.ename in ("BiomegError", "InputError") else f"{error.ename}: "
         raise BiomegError(f"notebook {notebook}: {kind}{line} (the whole notebook: {_shown(failed)})") from None
+    except RuntimeError as error:  # of nbclient: the kernel did not start, or died
+        Path(temporary).unlink(missing_ok=True)
+        raise BiomegError(f"notebook {notebook}: {str(error).splitlines()[0]}") from None
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -76,6 +83,14 @@ def render(study: Study, notebooks: list[Path]) -> Path:
     }
     pages = render_site(notebooks, study.outputs / "report", provenance=provenance)
     return pages[0]
+
+
+def _kernel_config() -> Config:
+    """Kernels that are spoken to through files in the user's runtime folder: no TCP port, so no network at all is
+    needed and no other user of the machine can connect. A folder too deep for a socket's name (about 100 bytes) leaves
+    Jupyter's usual TCP."""
+    deep = len(os.fsencode(jupyter_runtime_dir())) > 50  # Jupyter appends "/kernel-<36 letters>-ipc-1"
+    return Config(KernelManager={"transport": "tcp" if deep else "ipc"})
 
 
 def _shown(path: Path) -> str:
