@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jupyter_core.paths import jupyter_runtime_dir
 from traitlets.config import Config
 
 from biomeg_lib.errors import BiomegError, InputError
@@ -38,7 +37,7 @@ def execute(study: Study, notebook: str, output: Path, parameters: Mapping[str, 
     handle, temporary = tempfile.mkstemp(prefix=f".{output.stem}.", suffix=".ipynb", dir=output.parent)
     os.close(handle)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="biomeg-") as sockets:
             warnings.simplefilter("ignore")  # of nbformat, about cells without ids in papermill's own injected cell
             papermill.execute_notebook(
                 source,
@@ -47,7 +46,7 @@ def execute(study: Study, notebook: str, output: Path, parameters: Mapping[str, 
                 cwd=study.root,
                 progress_bar=False,
                 extra_arguments=["--log-level=40"],  # ipykernel warns of sockets on this machine that are not encrypted
-                config=_kernel_config(),
+                config=_kernel_config(sockets),
             )
     except papermill.PapermillExecutionError as error:
         os.replace(temporary, failed)
@@ -85,12 +84,13 @@ def render(study: Study, notebooks: list[Path]) -> Path:
     return pages[0]
 
 
-def _kernel_config() -> Config:
-    """Kernels that are spoken to through files in the user's runtime folder: no TCP port, so no network at all is
-    needed and no other user of the machine can connect. A folder too deep for a socket's name (about 100 bytes) leaves
-    Jupyter's usual TCP."""
-    deep = len(os.fsencode(jupyter_runtime_dir())) > 50  # Jupyter appends "/kernel-<36 letters>-ipc-1"
-    return Config(KernelManager={"transport": "tcp" if deep else "ipc"})
+def _kernel_config(folder: str) -> Config:
+    """A kernel that is spoken to through sockets in `folder`: no TCP port, so no network at all is needed and no other
+    user of the machine can connect. Where the folder's name is too long for a socket (about 100 bytes), Jupyter's TCP.
+    """
+    if len(os.fsencode(folder)) > 90:
+        return Config()
+    return Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})
 
 
 def _shown(path: Path) -> str:
