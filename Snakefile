@@ -149,6 +149,7 @@ rule vocab:
 
 rule labeling:
     input:
+        VOCABULARIES,
         FINETUNED,
     output:
         OUT + "/tables/ner_runs.csv",

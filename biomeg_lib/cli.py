@@ -90,9 +90,11 @@ def _models(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
+    from biomeg_lib.prepare import check_made
     from biomeg_lib.study import load
 
     study = load(options.params)
+    check_made(study)
     runs = sum(len(study.runs(job)) for job in study.jobs())
     print(f"{options.params}: {len(study.pretraining)} pre-training and {runs} fine-tuning runs")
 

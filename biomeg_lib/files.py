@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from biomeg_lib.errors import InputError
+
 
 @contextlib.contextmanager
 def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
@@ -72,6 +74,20 @@ def write_json(path: str | Path, value: Any) -> None:
     with atomic_open(path) as stream:
         json.dump(value, stream, indent=2, ensure_ascii=False, allow_nan=False)
         stream.write("\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """A JSON file that an earlier stage wrote.
+
+    Raises:
+        InputError: absent or damaged.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(path, "expected this file, found none; run what makes it first") from None
+    except ValueError as error:
+        raise InputError(path, f"expected JSON, found {error}; delete its folder to make it anew") from None
 
 
 def sha256(path: str | Path) -> str:

@@ -1,6 +1,11 @@
-"""The stages before training, each from files to a folder of the study's outputs: corpus, vocabulary, shards."""
+"""The stages before training, each from files to a folder of the study's outputs: corpus, vocabulary, shards.
+
+Each folder holds `params.json`, written last: a folder without it is not complete and is made anew, and one that was
+made with other params is refused, so that nothing later mixes two of them.
+"""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from biomeg_lib.corpus import documents
@@ -8,6 +13,7 @@ from biomeg_lib.corpus.shards import build_shards
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.files import write_json
 from biomeg_lib.inputs import corpus_files, file_of
+from biomeg_lib.made import PARAMS, refuse_other_params
 from biomeg_lib.params import suggestion
 from biomeg_lib.schema import SentencePieceModel, WordPieceFile
 from biomeg_lib.study import Study
@@ -21,6 +27,7 @@ def prepare_corpus(study: Study, name: str) -> dict[str, Any]:
     counts = documents.build_corpus(files, kind, study.corpus_directory(name))
     if notes:
         write_json(study.corpus_directory(name) / "counts.json", counts := {**counts, "notes": notes})
+    write_json(study.corpus_directory(name) / PARAMS, _corpus_params(study, name))
     return counts
 
 
@@ -35,6 +42,7 @@ def prepare_vocabulary(study: Study, name: str) -> Vocabulary:
             _paragraphs(study, spec.corpus), spec.size, algorithm=spec.algorithm, lowercase=spec.lowercase
         )
     vocabulary.save(study.vocabulary_directory(name))
+    write_json(study.vocabulary_directory(name) / PARAMS, _vocabulary_params(study, name))
     return vocabulary
 
 
@@ -42,39 +50,75 @@ def prepare_shards(study: Study, corpus: str, vocabulary: str) -> dict[str, Any]
     """Tokenise a corpus into `outputs/<profile>/shards/<corpus>.<vocabulary>`; returns the counts of its splits."""
     _known(study, corpus, "corpus", study.corpora)
     _known(study, vocabulary, "vocabulary", study.vocabularies)
-    return build_shards(
+    folder = study.shards_directory(corpus, vocabulary)
+    counts = build_shards(
         study.corpus_directory(corpus),
         Vocabulary.load(study.vocabulary_directory(vocabulary)),
-        study.shards_directory(corpus, vocabulary),
+        folder,
         study.corpora[corpus].held_out,
     )
+    write_json(folder / PARAMS, _shards_params(study, corpus, vocabulary))
+    return counts
 
 
-def ensure_corpora(study: Study) -> None:
-    """Make the corpora that are not there yet."""
-    for name in study.corpora:
-        if not (study.corpus_directory(name) / documents.COUNTS).is_file():
-            prepare_corpus(study, name)
+def ensure_corpus(study: Study, name: str) -> None:
+    """Make a corpus, unless it is there."""
+    _known(study, name, "corpus", study.corpora)
+    if not _is_made(study.corpus_directory(name), _corpus_params(study, name)):
+        prepare_corpus(study, name)
 
 
 def ensure_vocabulary(study: Study, name: str) -> Vocabulary:
     """A vocabulary, made first if it is not there yet, and before it the corpus it is learned on."""
     _known(study, name, "vocabulary", study.vocabularies)
-    if (study.vocabulary_directory(name) / "vocab.json").is_file():
+    if _is_made(study.vocabulary_directory(name), _vocabulary_params(study, name)):
         return Vocabulary.load(study.vocabulary_directory(name))
     spec = study.vocabularies[name]
-    if isinstance(spec, SentencePieceModel) and not (study.corpus_directory(spec.corpus) / documents.COUNTS).is_file():
-        prepare_corpus(study, spec.corpus)
+    if isinstance(spec, SentencePieceModel):
+        ensure_corpus(study, spec.corpus)
     return prepare_vocabulary(study, name)
 
 
 def ensure_shards(study: Study, corpus: str, vocabulary: str) -> None:
     """Make the token shards of a corpus, and before them corpus and vocabulary, unless they are there."""
     ensure_vocabulary(study, vocabulary)
-    if not (study.corpus_directory(corpus) / documents.COUNTS).is_file():
-        prepare_corpus(study, corpus)
-    if not (study.shards_directory(corpus, vocabulary) / "shards.json").is_file():
+    ensure_corpus(study, corpus)
+    if not _is_made(study.shards_directory(corpus, vocabulary), _shards_params(study, corpus, vocabulary)):
         prepare_shards(study, corpus, vocabulary)
+
+
+def check_made(study: Study) -> None:
+    """Refuse folders of these stages that were made with other params than the study's.
+
+    Raises:
+        BiomegError: the first such folder, and how it differs.
+    """
+    for name in study.corpora:
+        refuse_other_params(study.corpus_directory(name), _corpus_params(study, name))
+    for name in study.vocabularies:
+        refuse_other_params(study.vocabulary_directory(name), _vocabulary_params(study, name))
+    for run in study.pretraining.values():
+        folder = study.shards_directory(run.corpus, run.vocabulary)
+        refuse_other_params(folder, _shards_params(study, run.corpus, run.vocabulary))
+
+
+def _is_made(folder: Path, params: dict[str, Any]) -> bool:
+    refuse_other_params(folder, params)
+    return (folder / PARAMS).is_file()
+
+
+def _corpus_params(study: Study, name: str) -> dict[str, Any]:
+    return {"corpus": study.corpora[name].model_dump()}
+
+
+def _vocabulary_params(study: Study, name: str) -> dict[str, Any]:
+    spec = study.vocabularies[name]
+    learned = _corpus_params(study, spec.corpus) if isinstance(spec, SentencePieceModel) else {}
+    return {"vocabulary": spec.model_dump(exclude={"stands_for"}), **learned}
+
+
+def _shards_params(study: Study, corpus: str, vocabulary: str) -> dict[str, Any]:
+    return {"shards of": study.corpora[corpus].model_dump(), **_vocabulary_params(study, vocabulary)}
 
 
 def _paragraphs(study: Study, corpus: str) -> Iterator[str]:

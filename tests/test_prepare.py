@@ -12,7 +12,14 @@ from biomeg_lib.corpus import documents
 from biomeg_lib.corpus.indexed import IndexedReader
 from biomeg_lib.corpus.sentences import split_sentences
 from biomeg_lib.errors import BiomegError, InputError
-from biomeg_lib.prepare import ensure_shards, ensure_vocabulary, prepare_corpus, prepare_shards, prepare_vocabulary
+from biomeg_lib.prepare import (
+    check_made,
+    ensure_shards,
+    ensure_vocabulary,
+    prepare_corpus,
+    prepare_shards,
+    prepare_vocabulary,
+)
 from biomeg_lib.study import load
 from biomeg_lib.vocab import SPECIALS, Vocabulary
 
@@ -145,3 +152,43 @@ def test_a_damaged_file_leaves_the_older_corpus(study):
     with pytest.raises(InputError, match=r"1\.jsonl:31: "):
         prepare_corpus(study, "lines")
     assert json.loads((study.corpus_directory("lines") / "counts.json").read_text()) == counts
+
+
+def changed(study, **sections):
+    """The same project with some entries of its params file replaced."""
+    values = yaml.safe_load((study.root / study.params_file).read_text())
+    for section, entries in sections.items():
+        for name, entry in entries.items():
+            values[section][name] |= entry
+    (study.root / study.params_file).write_text(yaml.safe_dump(values, sort_keys=False))
+    return load(study.root / study.params_file)
+
+
+def test_a_stage_made_with_other_params_is_refused_with_the_difference(study):
+    ensure_shards(study, "lines", "learned")
+    check_made(study)
+    other = changed(study, corpora={"lines": {"held_out": 0.3}})
+    for use in (
+        lambda: check_made(other),
+        lambda: ensure_shards(other, "lines", "learned"),
+        lambda: ensure_vocabulary(other, "learned"),  # it was learned on that corpus
+    ):
+        with pytest.raises(BiomegError, match=r"corpus\.held_out: 0\.2 there, 0\.3 here.*delete the folder") as error:
+            use()
+        assert "\n" not in str(error.value)
+
+
+def test_a_stage_that_is_there_is_not_made_again(study):
+    ensure_shards(study, "lines", "learned")
+    files = [path for path in study.outputs.rglob("*") if path.is_file()]
+    times = {path: path.stat().st_mtime_ns for path in files}
+    ensure_shards(study, "lines", "learned")
+    assert {path: path.stat().st_mtime_ns for path in files} == times
+
+
+def test_a_folder_that_was_not_finished_is_made_anew(study):
+    ensure_vocabulary(study, "learned")
+    folder = study.vocabulary_directory("learned")
+    (folder / "params.json").unlink()
+    (folder / "spm.model").write_bytes(b"damaged")
+    assert ensure_vocabulary(study, "learned").size == 80

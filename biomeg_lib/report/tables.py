@@ -11,13 +11,12 @@ import pandas as pd
 
 from biomeg_lib.corpus.documents import COUNTS
 from biomeg_lib.errors import InputError
-from biomeg_lib.files import write_if_changed
+from biomeg_lib.files import read_json, write_if_changed
 from biomeg_lib.inputs import benchmark_files
 from biomeg_lib.metrics.statistics import mean_interval, paired_difference
 from biomeg_lib.report import published
 from biomeg_lib.study import Study
 from biomeg_lib.tasks.iob import Sentence, entity_spans, read_iob
-from biomeg_lib.training.rundir import read_json
 from biomeg_lib.vocab import Vocabulary, break_out_rate
 
 ARM = ["grid", "benchmark", "encoder", "start", "labelling"]

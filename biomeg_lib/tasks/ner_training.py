@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from biomeg_lib.errors import BiomegError
+from biomeg_lib.files import read_json
 from biomeg_lib.inputs import benchmark_files
 from biomeg_lib.metrics.entities import EntityScores, entity_scores
 from biomeg_lib.model import ModelConfig, TokenClassifier
@@ -26,7 +27,7 @@ from biomeg_lib.training.environment import device
 from biomeg_lib.training.finetune import finetune
 from biomeg_lib.training.loop import CHECKPOINT_SECONDS, evaluate_model, seed_step
 from biomeg_lib.training.pretrain import pretrain
-from biomeg_lib.training.rundir import RunDirectory, load_weights, read_json
+from biomeg_lib.training.rundir import RunDirectory, load_weights
 from biomeg_lib.vocab import Vocabulary
 
 EVALUATION_TOKENS = 8192  # padded tokens a batch without gradients

@@ -25,7 +25,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from biomeg_lib.errors import BiomegError, InputError
-from biomeg_lib.files import atomic_open, write_json
+from biomeg_lib.files import atomic_open, read_json, write_json
+from biomeg_lib.made import refuse_other_params
 from biomeg_lib.model import ModelConfig
 from biomeg_lib.training.environment import describe_environment
 
@@ -154,20 +155,7 @@ class RunDirectory:
             yield
 
     def _refuse_other_params(self) -> None:
-        path = self.path / "params.json"
-        if not path.is_file():
-            return
-        found = read_json(path)
-        differences = [
-            f"{key}: {_short(there)} there, {_short(here)} here"
-            for key, there, here in _differences(found, self.params)
-        ]
-        if differences:
-            shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
-            raise BiomegError(
-                f"{self.path}: expected a run with the same params, found other ones ({shown}); "
-                "delete the folder to run it anew, or undo the change"
-            )
+        refuse_other_params(self.path, self.params)
 
 
 def event_writer(directory: Path) -> Any:
@@ -183,20 +171,6 @@ def event_writer(directory: Path) -> Any:
     except ImportError:
         raise BiomegError("BIOMEG_TENSORBOARD=1 needs TensorBoard: pip install 'biomeg-lib[tensorboard]'") from None
     return SummaryWriter(str(directory))
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file of a run.
-
-    Raises:
-        InputError: absent or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(path, "expected this file, found none; run what makes it first") from None
-    except ValueError as error:
-        raise InputError(path, f"expected JSON, found {error}; delete the run's folder to run it anew") from None
 
 
 def read_log(directory: Path) -> list[dict[str, Any]]:
@@ -223,17 +197,3 @@ def load_weights(directory: Path) -> tuple[ModelConfig, dict[str, torch.Tensor]]
         return config, load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(path, f"expected the weights of a complete run, found {error}") from None
-
-
-def _differences(there: Any, here: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        for name in sorted(there.keys() | here.keys()):
-            path = f"{key}.{name}" if key else name
-            yield from _differences(there.get(name), here.get(name), path)
-    elif there != here:
-        yield key, there, here
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."

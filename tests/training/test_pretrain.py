@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from biomeg_lib.files import sha256
+from biomeg_lib.files import read_json, sha256
 from biomeg_lib.study import Study
 from biomeg_lib.training.pretrain import load_pretrained, pretrain, spread
-from biomeg_lib.training.rundir import read_json, read_log
+from biomeg_lib.training.rundir import read_log
 
 # Checkpoints after every step, and each step said aloud, so that the test can choose where to kill.
 CHILD = """
