@@ -1,4 +1,4 @@
-# The project's commands. `make study`, `make test`, `make lab`, `make bench`, and any product by its file name:
+# The project's commands: `make study`, `make test`, `make lab`, and any product by its file name:
 #   make outputs/laptop/tables/table3.csv
 PROFILE ?= smoke
 PYTHON ?= python3

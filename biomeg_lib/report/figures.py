@@ -21,10 +21,10 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import EngFormatter
-from scipy import stats
 
 from biomeg_lib import files
 from biomeg_lib.errors import BiomegError
+from biomeg_lib.metrics.statistics import mean_interval
 
 WIDTH = 9.0  # inches at most: 864 CSS pixels, the width of the report's text on a laptop
 INK, MUTED, PAPER = "#22262b", "#5b636d", "#ffffff"
@@ -144,16 +144,6 @@ def learning_curve(
     return figure
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and its two-sided 95 % interval by Student's t; the bounds are NaN for fewer than two values."""
-    scores = np.asarray(values, dtype=np.float64)
-    mean = float(scores.mean())
-    if len(scores) < 2:
-        return mean, math.nan, math.nan
-    half = float(stats.t.ppf(0.975, len(scores) - 1) * scores.std(ddof=1) / math.sqrt(len(scores)))
-    return mean, mean - half, mean + half
-
-
 def score_bars(
     frame: pd.DataFrame,
     *,
@@ -230,17 +220,19 @@ def _draw_bars(
             scores = cells.get((setting, name))
             if scores is None:
                 continue
-            mean, low, high = mean_interval(scores)
+            interval = mean_interval(scores)
             y = place - 0.42 + (i + 0.5) * height
-            axes.barh(y, mean, height=height * 0.88, color=pale, linewidth=0)
-            end = max(mean, *scores)
-            if not math.isnan(low):
-                ends, beam = [max(low, 0.0), min(high, highest)], y - 0.16 * height
+            axes.barh(y, interval.mean, height=height * 0.88, color=pale, linewidth=0)
+            end = max(interval.mean, *scores)
+            if interval.low is not None:
+                ends, beam = [max(interval.low, 0.0), min(interval.high, highest)], y - 0.16 * height
                 axes.plot(ends, [beam, beam], "|-", color=INK, linewidth=1.3, markersize=6, markeredgewidth=1.3)
                 end = max(end, ends[1])
             dots = np.full(len(scores), y + 0.17 * height)
             axes.plot(scores, dots, "o", color=PAPER, markeredgecolor=INK, markeredgewidth=0.9, markersize=4.2)
-            text = f"{mean:.1f}" if highest > 1 else f"{mean:.3f}"  # a tenth of a point in either unit
+            text = (
+                f"{interval.mean:.1f}" if highest > 1 else f"{interval.mean:.3f}"
+            )  # a tenth of a point in either unit
             axes.annotate(text, (end, y), (6, 0), textcoords="offset points", va="center", fontsize=9)
             reach = max(reach, end)
     return reach

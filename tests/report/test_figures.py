@@ -14,7 +14,6 @@ from lxml import etree
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
-from scipy import stats
 
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.report import figures
@@ -178,24 +177,6 @@ def test_learning_curve_on_a_logarithmic_axis_without_hue():
     axes = curve(RUNS[RUNS["run"] == "b"], log_x=True).axes[0]
     assert axes.get_xscale() == "log"
     assert not axes.figure.legends
-
-
-@pytest.mark.parametrize("values", [[60.0, 61.0, 65.0], [1.0, 1.0], list(range(20))])
-def test_mean_interval_is_that_of_scipy(values):
-    mean, low, high = figures.mean_interval(values)
-    assert mean == pytest.approx(np.mean(values))
-    if len(set(values)) > 1:
-        expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-        assert (low, high) == pytest.approx((expected.low, expected.high))
-    else:
-        assert (low, high) == (1, 1)
-
-
-def test_one_value_has_no_interval():
-    mean, low, high = figures.mean_interval([3.0])
-    assert mean == 3
-    assert math.isnan(low)
-    assert math.isnan(high)
 
 
 def test_score_bars_show_means_seeds_and_intervals():
