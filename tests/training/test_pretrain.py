@@ -8,11 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from biomeg_lib.corpus.samples import PretrainingSamples
+from biomeg_lib.corpus.shards import open_split
 from biomeg_lib.files import read_json, sha256
 from biomeg_lib.study import Study
-from biomeg_lib.training.pretrain import load_pretrained, pretrain, spread
+from biomeg_lib.training.pretrain import heldout_figures, load_pretrained, pretrain, spread
 from biomeg_lib.training.rundir import read_log
+from biomeg_lib.vocab import Vocabulary
 
 # Checkpoints after every step, and each step said aloud, so that the test can choose where to kill.
 CHILD = """
@@ -73,6 +77,26 @@ def test_a_complete_run_is_reused(nano, undisturbed):
     pretrain(nano, "nano-bio")
     assert (undisturbed / "metrics.json").stat().st_mtime_ns == before
     assert time.monotonic() - started < 1
+
+
+def test_held_out_figures_are_means_over_pieces_and_windows(nano, undisturbed):
+    """Against the model's own loss, batch by batch, weighted by hand; the last batch is smaller than the others."""
+    model = load_pretrained(nano, "nano-bio")
+    vocabulary = Vocabulary.load(nano.vocabulary_directory("bio"))
+    prefix = open_split(nano.shards_directory("pubmed", "bio"), "heldout", vocabulary)
+    batches = list(PretrainingSamples(prefix, vocabulary, 32, 1).evaluation(6, 16))
+    assert [len(batch.tokens) for batch in batches] == [6, 6, 4]
+    with torch.inference_mode():
+        figures = heldout_figures(model, batches)
+        parts = [model.loss(batch)[1] for batch in batches]
+        guesses = [model(b.tokens, b.types, b.mask)[0].flatten(0, 1)[b.positions].argmax(-1) for b in batches]
+    pieces = [len(batch.labels) for batch in batches]
+    mlm = sum(float(part["mlm"]) * n for part, n in zip(parts, pieces, strict=True)) / sum(pieces)
+    order = sum(float(part["order"]) * n for part, n in zip(parts, (6, 6, 4), strict=True)) / 16
+    right = sum(int((g == b.labels).sum()) for g, b in zip(guesses, batches, strict=True))
+    assert figures["heldout_mlm"] == pytest.approx(mlm, rel=1e-5)
+    assert figures["heldout_order"] == pytest.approx(order, rel=1e-5)
+    assert figures["heldout_accuracy"] == right / sum(pieces)
 
 
 def test_spread():
