@@ -14,7 +14,7 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_TOP_PAD_ := 268435456
 
-.PHONY: study test lab lint clean-venv FORCE
+.PHONY: study test test-slow lab lint clean-venv FORCE
 .DEFAULT_GOAL := study
 
 study: $(VENV)/installed
@@ -26,6 +26,10 @@ test: $(VENV)/installed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python -m pytest
+
+# Minutes of training on real data: that the network learns each task.
+test-slow: $(VENV)/installed
+	@$(BIN)/python -m pytest -m slow
 
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab --notebook-dir=notebooks

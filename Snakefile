@@ -20,8 +20,20 @@ BIOMEG = f"{sys.executable} -m biomeg_lib"
 JOBS = {job.name: job for job in STUDY.jobs()}
 VOCABULARIES = expand(OUT + "/vocabularies/{name}/vocab.json", name=STUDY.vocabularies)
 PRETRAINED = expand(OUT + "/runs/pretrain/{run}/metrics.json", run=STUDY.pretraining)
-FINETUNED = [f"{OUT}/runs/finetune/{run}/metrics.json" for job in JOBS.values() for run in STUDY.runs(job)]
-NOTEBOOKS = expand(OUT + "/notebooks/{section}.ipynb", section=["data", "vocab", "labeling"])
+
+
+def results(*tasks):
+    """The results of all runs of these tasks."""
+    return [f"{OUT}/runs/finetune/{run}/metrics.json" for t in tasks for job in STUDY.jobs(t) for run in STUDY.runs(job)]
+
+
+FINETUNED = results("ner", "classification", "qa")
+REMEDIED = any(cell.remedy for job in JOBS.values() for cell in STUDY.cells(job))
+SECTIONS = ["data", "vocab", "labeling"]
+SECTIONS += ["relation"] if STUDY.classification else []
+SECTIONS += ["questions"] if STUDY.benchmarks_of("qa") else []
+SECTIONS += ["imbalance"] if REMEDIED else []
+NOTEBOOKS = expand(OUT + "/notebooks/{section}.ipynb", section=SECTIONS)
 NOTEBOOKS += expand(OUT + "/notebooks/pretrain.{run}.ipynb", run=STUDY.pretraining) + expand(
     OUT + "/notebooks/finetune.{job}.ipynb", job=JOBS
 )
@@ -101,6 +113,7 @@ for _name, _job in JOBS.items():
             f"finetune.{_name}"
         input:
             f"{OUT}/runs/pretrain/{_job.encoder}/metrics.json",
+            [f"{OUT}/runs/finetune/{run}/metrics.json" for j in STUDY.earlier_jobs(_job) for run in STUDY.runs(j)],
         output:
             [update(f"{OUT}/runs/finetune/{run}/metrics.json") for run in STUDY.runs(_job)],
             notebook=f"{OUT}/notebooks/finetune.{_name}.ipynb",
@@ -116,6 +129,9 @@ rule data:
     output:
         OUT + "/tables/corpora.csv",
         OUT + "/tables/benchmarks.csv",
+        OUT + "/tables/table8.csv",
+        OUT + "/tables/table9.csv",
+        OUT + "/tables/repeats.csv",
         OUT + "/figures/benchmarks.svg",
         notebook=OUT + "/notebooks/data.ipynb",
     shell:
@@ -138,7 +154,7 @@ rule vocab:
     input:
         OUT + "/tables/table3.csv",
         OUT + "/figures/figure1.svg",
-        FINETUNED,
+        results("ner"),
     output:
         OUT + "/tables/vocab_f1.csv",
         OUT + "/figures/vocab_f1.svg",
@@ -150,7 +166,7 @@ rule vocab:
 rule labeling:
     input:
         VOCABULARIES,
-        FINETUNED,
+        results("ner"),
     output:
         OUT + "/tables/ner_runs.csv",
         OUT + "/tables/ner.csv",
@@ -159,6 +175,44 @@ rule labeling:
         notebook=OUT + "/notebooks/labeling.ipynb",
     shell:
         "{BIOMEG} execute {PARAMS} labeling {output.notebook}"
+
+
+rule relation:
+    input:
+        results("classification"),
+    output:
+        OUT + "/tables/relation_runs.csv",
+        OUT + "/tables/relation.csv",
+        OUT + "/tables/relation_intervals.csv",
+        OUT + "/tables/relation_start.csv",
+        OUT + "/tables/relation_categories.csv",
+        OUT + "/figures/relation.svg",
+        notebook=OUT + "/notebooks/relation.ipynb",
+    shell:
+        "{BIOMEG} execute {PARAMS} relation {output.notebook}"
+
+
+rule questions:
+    input:
+        VOCABULARIES[:1],
+        results("qa"),
+    output:
+        OUT + "/tables/questions_runs.csv",
+        OUT + "/tables/decoding.csv",
+        notebook=OUT + "/notebooks/questions.ipynb",
+    shell:
+        "{BIOMEG} execute {PARAMS} questions {output.notebook}"
+
+
+rule imbalance:
+    input:
+        results("ner", "classification"),
+    output:
+        OUT + "/tables/imbalance.csv",
+        OUT + "/figures/imbalance.svg",
+        notebook=OUT + "/notebooks/imbalance.ipynb",
+    shell:
+        "{BIOMEG} execute {PARAMS} imbalance {output.notebook}"
 
 
 rule overview:

@@ -53,6 +53,21 @@ def _parser() -> argparse.ArgumentParser:
     shards.add_argument("vocabulary")
     command("pretrain", _pretrain, "do a pre-training run, or go on with it").add_argument("name")
     command("finetune", _finetune, "do a fine-tuning job, or go on with it").add_argument("job")
+    predict = command("predict", _predict, "apply a fine-tuned run to texts or questions of one's own", params=False)
+    predict.add_argument("run", type=Path, help="its folder: outputs/<profile>/runs/finetune/<name>")
+    predict.add_argument("--input", type=Path, required=True, help="a text file or JSON lines")
+    predict.add_argument(
+        "--format", default="jsonl", help="jsonl, brat, pubtator, tsv; for answers jsonl, squad, bioasq"
+    )
+    predict.add_argument("--output", default="-", help="a file, for brat a folder; stdout without it")
+    score = command("score", _score, "score predictions as the official tools do", params=False)
+    score.add_argument("gold", type=Path, help="a benchmark's file; of ChemProt's three tables any one")
+    score.add_argument("predictions", type=Path)
+    score.add_argument(
+        "--task", choices=("ner", "relation", "pairs", "squad", "bioasq"), help="told by GOLD without it"
+    )
+    for sub in (predict, score):
+        sub.add_argument("--skip-bad", action="store_true", help="leave out and count what is not right")
     execute = command("execute", _execute, "execute a notebook of the study headlessly")
     execute.add_argument("notebook", help="its name, for example vocab")
     execute.add_argument("output", type=Path, help="the executed notebook")
@@ -132,14 +147,32 @@ def _pretrain(options: argparse.Namespace) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> None:
+    from biomeg_lib.report.tables import HEADS
     from biomeg_lib.study import load
-    from biomeg_lib.tasks.ner_training import run_job
+    from biomeg_lib.tasks.jobs import run_job
 
     study = load(options.params)
-    for result in run_job(study, study.job(options.job)):
-        cell = result["cell"]
-        arm = f"{cell['start']}, labels by {cell['labelling']}, seed {result['seed']}"
-        print(f"{cell['benchmark']}, {cell['encoder']}, {arm}: test F1 {result['test']['f1']:.3f}")
+    job = study.job(options.job)
+    for name, result in zip(study.runs(job), run_job(study, job), strict=True):
+        figures = {key: value for key, value in result["test"].items() if isinstance(value, float) and key in HEADS}
+        print(f"{name}: test " + ", ".join(f"{HEADS[key]} {100 * value:.1f}" for key, value in figures.items()))
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from biomeg_lib.predict.command import predict
+
+    for note in predict(options.run, options.input, options.output, options.format, options.skip_bad):
+        print(f"biomeg: {note}", file=sys.stderr)
+
+
+def _score(options: argparse.Namespace) -> None:
+    from biomeg_lib.predict.score import score
+
+    report = score(options.gold, options.predictions, options.task, options.skip_bad)
+    for line in report.lines:
+        print(line)
+    for note in report.notes:
+        print(f"biomeg: {note}", file=sys.stderr)
 
 
 def _execute(options: argparse.Namespace) -> None:

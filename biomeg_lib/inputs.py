@@ -72,9 +72,19 @@ def corpus_files(study: Study, name: str) -> tuple[list[Path], str, list[str]]:
     return files, formats.pop(), notes
 
 
-def benchmark_files(study: Study, benchmark: Benchmark) -> dict[str, Path]:
-    """The files of a benchmark's splits: train, devel, test."""
-    return {split: file_of(study, getattr(benchmark, split)) for split in ("train", "devel", "test")}
+def benchmark_files(study: Study, benchmark: Benchmark) -> dict[str, list[Path]]:
+    """The files of each split of a benchmark: one, but three for ChemProt's tables.
+
+    Raises:
+        BiomegError: another number of files.
+    """
+    count = 3 if benchmark.format == "chemprot" else 1
+    found = {split: files_of(study, locator) for split, locator in benchmark.splits.items()}
+    for split, files in found.items():
+        if len(files) != count:
+            wanted = f"{count} file{'s' if count > 1 else ''} for {benchmark.splits[split]!r}"
+            raise BiomegError(f"{study.params_file}: expected {wanted}, found {len(files)}")
+    return found
 
 
 def _own_files(study: Study, locator: str) -> list[Path]:

@@ -1,12 +1,12 @@
-"""The parts of a params file: corpora, vocabularies, benchmarks, models, runs and grids, each a pydantic class.
+"""The parts of a params file: corpora, vocabularies, benchmarks, models and pre-training runs, each a pydantic class.
 
-`study.Study` puts them together. A part knows its own values alone; names that point to other parts are checked there.
+The grids of fine-tunings are in `grids.py`; `study.Study` puts all together. A part knows its own values alone;
+names that point to other parts are checked there.
 """
 
-import itertools
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -61,13 +61,52 @@ class SentencePieceModel(Strict):
 
 
 class Benchmark(Strict):
-    """A named-entity benchmark: three files of token and tag columns. `stands_for`: its name in the paper."""
+    """A labelled data set in its owners' format. `stands_for`: its name in the paper.
 
-    format: Literal["iob", "conll"] = "iob"
+    Attributes:
+        train, devel, test: where the files are; for `chemprot` a pattern that means the three files of a split. Where
+            `devel` or `test` is left out, a tenth of the training set is held out in its place.
+        skip_bad: leave out records that are not right, and count them, instead of stopping at the first one.
+    """
+
+    format: Literal["iob", "conll", "chemprot", "chemprot-jsonl", "mrpc", "squad", "bioasq"] = "iob"
     train: str
-    devel: str
-    test: str
+    devel: str | None = None
+    test: str | None = None
+    skip_bad: bool = False
     stands_for: str | None = None
+
+    @model_validator(mode="after")
+    def _has_records(self) -> "Benchmark":
+        if self.skip_bad and self.task == "ner":
+            raise ValueError(f"no skip_bad for {self.format}: a bad line would take its sentence apart")
+        return self
+
+    @property
+    def task(self) -> str:
+        """`ner`, `classification` or `qa`."""
+        return TASK_OF_FORMAT[self.format]
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """Split -> where its files are."""
+        named = {"train": self.train, "devel": self.devel, "test": self.test}
+        return {split: locator for split, locator in named.items() if locator is not None}
+
+    def identity(self) -> dict[str, Any]:
+        """What decides what is read."""
+        return self.model_dump(exclude={"stands_for", *(() if self.skip_bad else ("skip_bad",))})
+
+
+TASK_OF_FORMAT = {
+    "iob": "ner",
+    "conll": "ner",
+    "chemprot": "classification",
+    "chemprot-jsonl": "classification",
+    "mrpc": "classification",
+    "squad": "qa",
+    "bioasq": "qa",
+}
 
 
 class Shape(Strict):
@@ -102,77 +141,3 @@ class Pretraining(Strict):
     def steps(self) -> int:
         """Optimiser steps that the token budget allows."""
         return max(1, self.tokens // (self.batch * self.length * self.accumulate))
-
-
-class Search(Strict):
-    """The paper's grid (Table 1), tried for `epochs` with the first seed; the best F1 on the development set wins."""
-
-    num_fc_layers: list[Literal[1, 2]] = Field(default=[1], min_length=1)
-    fc_hidden: list[Count] = Field(default=[512], min_length=1)
-    learning_rate: list[Positive] = Field(default=[5e-5], min_length=1)
-    epochs: Count = 3
-
-    def points(self) -> list[dict[str, Any]]:
-        """The combinations; with a single layer there is nothing for `fc_hidden` to vary."""
-        points = []
-        for rate, layers, hidden in itertools.product(self.learning_rate, self.num_fc_layers, self.fc_hidden):
-            point = {
-                "learning_rate": rate,
-                "num_fc_layers": layers,
-                "fc_hidden": hidden if layers > 1 else self.fc_hidden[0],
-            }
-            if point not in points:
-                points.append(point)
-        return points
-
-
-class NerGrid(Strict):
-    """A grid of NER fine-tunings: every benchmark x encoder x start x labelling, with every seed of the study."""
-
-    benchmarks: Annotated[list[Name], Distinct] = Field(min_length=1)
-    encoders: Annotated[list[Name], Distinct] = Field(min_length=1)
-    starts: Annotated[list[Literal["pretrained", "random"]], Distinct] = Field(default=["pretrained"], min_length=1)
-    labellings: Annotated[list[Literal["piece", "word"]], Distinct] = Field(default=["piece", "word"], min_length=1)
-    fraction: Fraction = 1.0
-    epochs: Count = 30
-    batch: Count = 32
-    length: Length = 128
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    dropout: Dropout = 0.1
-    fc_dropout: Dropout = 0.5
-    evaluations: Count = 10
-    search: Search = Search()
-
-
-class Cell(Strict):
-    """One arm of a grid: what is the same for all its seeds and all points of its search."""
-
-    grid: str
-    benchmark: str
-    encoder: str
-    start: Literal["pretrained", "random"]
-    labelling: Literal["piece", "word"]
-    fraction: float
-
-    @property
-    def name(self) -> str:
-        """`grid.benchmark.encoder.start.labelling`, the stem of its run directories."""
-        return ".".join([self.grid, self.benchmark, self.encoder, self.start, self.labelling])
-
-    def run(self, seed: int) -> str:
-        """The name of the run with this seed."""
-        return f"{self.name}.seed{seed}"
-
-
-class Job(Strict):
-    """What one executed `finetune` notebook does: all cells and seeds of one encoder on one benchmark."""
-
-    grid: str
-    benchmark: str
-    encoder: str
-
-    @property
-    def name(self) -> str:
-        """`grid.benchmark.encoder`."""
-        return f"{self.grid}.{self.benchmark}.{self.encoder}"

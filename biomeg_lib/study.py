@@ -13,17 +13,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr
 
 from biomeg_lib.errors import BiomegError
+from biomeg_lib.grids import DIRECT, Cell, ClassificationGrid, Grid, Job, NerGrid, QuestionGrid
 from biomeg_lib.model.config import PRESETS, ModelConfig, config_for
 from biomeg_lib.params import TAG, Injected, Location, ParamsFile, suggestion, validate
 from biomeg_lib.schema import (
     Benchmark,
-    Cell,
     Corpus,
     Count,
     Distinct,
-    Job,
     Name,
-    NerGrid,
     Pretraining,
     Seed,
     SentencePieceModel,
@@ -47,6 +45,8 @@ class Study(Strict):
     models: dict[Name, Shape] = {}
     pretraining: dict[Name, Pretraining] = {}
     ner: dict[Name, NerGrid] = {}
+    classification: dict[Name, ClassificationGrid] = {}
+    qa: dict[Name, QuestionGrid] = {}
     figure1_vocabularies: list[str] = []
 
     _root: Path = PrivateAttr(default=Path())
@@ -101,7 +101,7 @@ class Study(Strict):
     def generated(self) -> bool:
         """Whether any of the data is the embedded miniature, so that no number says anything about real text."""
         files = [f for corpus in self.corpora.values() for f in corpus.files]
-        files += [f for b in self.benchmarks.values() for f in (b.train, b.devel, b.test)]
+        files += [f for benchmark in self.benchmarks.values() for f in benchmark.splits.values()]
         return any(f.startswith("miniature:") for f in files)
 
     # -- what is to be run ---------------------------------------------------------------------------------------
@@ -114,11 +114,21 @@ class Study(Strict):
             config = config_for(model, vocabulary_size)
         return with_dropout(config, dropout)
 
-    def jobs(self) -> list[Job]:
-        """The fine-tuning notebooks to execute, in the order of the params file."""
+    @property
+    def grids(self) -> dict[str, Grid]:
+        """The grids of all tasks; no two have the same name."""
+        return {**self.ner, **self.classification, **self.qa}
+
+    def benchmarks_of(self, task: str) -> dict[str, Benchmark]:
+        """The benchmarks that grids of a task may name."""
+        return {name: benchmark for name, benchmark in self.benchmarks.items() if benchmark.task == task}
+
+    def jobs(self, task: str | None = None) -> list[Job]:
+        """The fine-tuning notebooks to execute, of one task or of all, in the order of the params file."""
         return [
-            Job(grid=grid_name, benchmark=benchmark, encoder=encoder)
-            for grid_name, grid in self.ner.items()
+            Job(grid=name, benchmark=benchmark, encoder=encoder)
+            for name, grid in self.grids.items()
+            if task in (None, grid.task)
             for benchmark in grid.benchmarks
             for encoder in grid.encoders
         ]
@@ -136,11 +146,38 @@ class Study(Strict):
 
     def cells(self, job: Job) -> list[Cell]:
         """The arms of a job."""
-        grid = self.ner[job.grid]
+        grid = self.grids[job.grid]
+        factors = grid.factors()
+        if self.benchmarks[job.benchmark].format == "mrpc":
+            factors["marking"] = [None]
         return [
-            Cell(**job.model_dump(), start=start, labelling=labelling, fraction=grid.fraction)
-            for start, labelling in itertools.product(grid.starts, grid.labellings)
+            Cell(**job.model_dump(), **dict(zip(factors, values, strict=True)), fraction=grid.fraction)
+            for values in itertools.product(*factors.values())
         ]
+
+    def earlier(self, cell: Cell) -> Cell | None:
+        """The arm whose run with the same seed a question-answering arm goes on from, None for a direct one."""
+        if cell.route in (None, DIRECT):
+            return None
+        grid = self.qa[cell.route]
+        return Cell(
+            grid=cell.route,
+            benchmark=grid.benchmarks[0],
+            encoder=cell.encoder,
+            start=cell.start,
+            route=DIRECT,
+            fraction=grid.fraction,
+        )
+
+    def earlier_jobs(self, job: Job) -> list[Job]:
+        """The jobs that have to be done before this one."""
+        before = (self.earlier(cell) for cell in self.cells(job))
+        jobs = [Job(grid=c.grid, benchmark=c.benchmark, encoder=c.encoder) for c in before if c is not None]
+        return list(dict.fromkeys(jobs))
+
+    def keeps_weights(self, cell: Cell, seed: int) -> bool:
+        """Whether a run's weights stay: those of the first seed, and of all seeds that another grid goes on from."""
+        return seed == self.seeds[0] or any(cell.grid in grid.routes for grid in self.qa.values())
 
     def runs(self, job: Job) -> list[str]:
         """The names of a job's runs, one for each cell and seed."""
@@ -148,7 +185,7 @@ class Study(Strict):
 
     def encoders_that_differ_in_vocabulary(self) -> list[str]:
         """The first fine-tuned encoder, and those that were pre-trained like it but for the vocabulary."""
-        encoders = list(dict.fromkeys(encoder for grid in self.ner.values() for encoder in grid.encoders))
+        encoders = list(dict.fromkeys(encoder for grid in self.grids.values() for encoder in grid.encoders))
         recipes = {name: self.pretraining[name].model_dump(exclude={"vocabulary"}) for name in encoders}
         return [name for name in encoders if recipes[name] == recipes[encoders[0]]]
 
@@ -169,17 +206,23 @@ class Study(Strict):
 
     def resolved_finetuning(self, cell: Cell, point: dict[str, Any], seed: int, epochs: int) -> dict[str, Any]:
         """All that decides the result of a fine-tuning run, for its `params.json`."""
-        grid = self.ner[cell.grid]
-        varied = {"benchmarks", "encoders", "starts", "labellings", "search", "fraction", "epochs"}
-        return {
-            "cell": cell.model_dump(),
+        resolved = {
+            "cell": cell.record(),
             "point": point,
             "seed": seed,
             "epochs": epochs,
-            "recipe": grid.model_dump(exclude=varied),
-            "benchmark": self.benchmarks[cell.benchmark].model_dump(exclude={"stands_for"}),
+            "recipe": self.grids[cell.grid].recipe(),
+            "benchmark": self.benchmarks[cell.benchmark].identity(),
             "encoder": self.resolved_pretraining(cell.encoder),
         }
+        if (earlier := self.earlier(cell)) is not None:
+            grid = self.grids[earlier.grid]
+            resolved["earlier"] = {
+                "cell": earlier.record(),
+                "grid": grid.model_dump(exclude={"benchmarks", "encoders", "starts", "routes"}),
+                "benchmark": self.benchmarks[earlier.benchmark].identity(),
+            }
+        return resolved
 
 
 def with_dropout(config: ModelConfig, dropout: float) -> ModelConfig:
@@ -236,6 +279,8 @@ def _checked(source: ParamsFile | Injected) -> Study:
     for location, kind, name, known in _references(study):
         if name not in known:
             raise source.error(location, f"no {kind} is called {name!r}; {suggestion(name, known)}")
+    for location, expected in _grid_mistakes(study):
+        raise source.error(location, expected)
     for name in study.models:
         try:
             study.model_config_for(name, 128, 0.0)
@@ -253,10 +298,45 @@ def _references(study: Study) -> Iterator[tuple[Location, str, str, Any]]:
         yield ("pretraining", key, "model"), "model", run.model, {**PRESETS, **study.models}
         yield ("pretraining", key, "vocabulary"), "vocabulary", run.vocabulary, study.vocabularies
         yield ("pretraining", key, "corpus"), "corpus", run.corpus, study.corpora
-    for key, grid in study.ner.items():
-        for i, benchmark in enumerate(grid.benchmarks):
-            yield ("ner", key, "benchmarks", i), "benchmark", benchmark, study.benchmarks
-        for i, encoder in enumerate(grid.encoders):
-            yield ("ner", key, "encoders", i), "pre-training run", encoder, study.pretraining
+    for section in ("ner", "classification", "qa"):
+        for key, grid in getattr(study, section).items():
+            for i, benchmark in enumerate(grid.benchmarks):
+                known = study.benchmarks_of(grid.task)
+                yield (section, key, "benchmarks", i), f"{section} benchmark", benchmark, known
+            for i, encoder in enumerate(grid.encoders):
+                yield (section, key, "encoders", i), "pre-training run", encoder, study.pretraining
+    for key, questions in study.qa.items():
+        for i, route in enumerate(questions.routes):
+            yield ("qa", key, "routes", i), "qa grid", route, {DIRECT, *(study.qa.keys() - {key})}
     for i, vocabulary_name in enumerate(study.figure1_vocabularies):
         yield ("figure1_vocabularies", i), "vocabulary", vocabulary_name, study.vocabularies
+
+
+def _grid_mistakes(study: Study) -> Iterator[tuple[Location, str]]:
+    """Grids that cannot be run side by side, or one after the other: (where, what was expected)."""
+    seen: dict[str, str] = {}
+    for section in ("ner", "classification", "qa"):
+        for key in getattr(study, section):
+            if key in seen:
+                yield (
+                    (section, key),
+                    f"expected a name that no other grid has; {seen[key]} has it too",
+                )
+            seen[key] = section
+    for key, relations in study.classification.items():
+        for i, benchmark in enumerate(relations.benchmarks):
+            if "anonymised" in relations.markings and study.benchmarks[benchmark].format == "chemprot-jsonl":
+                found = f"{benchmark} does not say which name is the chemical"
+                yield ("classification", key, "benchmarks", i), f"expected chemprot for anonymised names: {found}"
+    for key, grid in study.qa.items():
+        if key == DIRECT:
+            yield ("qa", key), f"expected another name: {DIRECT} is the route without a grid before it"
+        for i, route in enumerate(grid.routes):
+            if route == DIRECT:
+                continue
+            first = study.qa[route]
+            lacking = (set(grid.encoders) - set(first.encoders)) | (set(grid.starts) - set(first.starts))
+            if len(first.benchmarks) > 1 or DIRECT not in first.routes:
+                yield ("qa", key, "routes", i), f"expected {route} to have one benchmark and the route {DIRECT}"
+            elif lacking:
+                yield ("qa", key, "routes", i), f"expected {route} to have {', '.join(sorted(lacking))} too"

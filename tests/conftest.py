@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from biomeg_lib.corpus import miniature
+
 pytest_plugins = ["nano"]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,3 +19,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data needed: set BIOMEG_DATA, or put it into {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature's files, made once for all tests."""
+    return miniature.build(tmp_path_factory.mktemp("miniature") / "made")

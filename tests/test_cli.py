@@ -100,6 +100,12 @@ def test_stages_of_an_own_corpus(capsys, params):
         (["shards", "params/own.yaml", "a", "v"], "vocabularies/v: expected a vocabulary"),
         (["pretrain", "params/own.yaml", "p"], "no pre-training run is called 'p'; none is defined"),
         (["finetune", "params/own.yaml", "full.a.b"], "no fine-tuning job is called 'full.a.b'; none is defined"),
+        (["predict", "runs/none", "--input", "data/a.txt"], "runs/none: expected the folder of a fine-tuning run"),
+        (["score", "data/none.tsv", "data/a.txt"], "data/none.tsv: expected a readable file"),
+        (
+            ["score", "data/a.txt", "data/a.txt"],
+            "data/a.txt: expected a file that tells its task, found 'Text number 0",
+        ),
         (["execute", "params/own.yaml", "vocabs", "out.ipynb"], "vocabs.ipynb: expected a notebook, found none"),
         (["render", "params/own.yaml", "absent.ipynb"], "expected report.ipynb among the notebooks"),
     ],
@@ -118,7 +124,7 @@ def test_in_a_process_of_its_own(tmp_path):
     done = run("check", str(tmp_path / "none.yaml"))
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert "Traceback" not in done.stderr
-    for arguments in ([], ["fly"]):
+    for arguments in ([], ["fly"], ["predict", "run"], ["score", "gold", "own", "--task", "fly"]):
         done = run(*arguments)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr

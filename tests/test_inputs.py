@@ -122,4 +122,4 @@ def test_files_of_a_corpus_with_format_and_notes(study, located):
 def test_files_of_a_benchmark(study, located):
     found = benchmark_files(study, study.benchmarks["chem"])
     assert list(found) == ["train", "devel", "test"]
-    assert names(found.values()) == ["train.tsv", "a.txt", "bc5cdr-chem-test-0"]
+    assert names([path for (path,) in found.values()]) == ["train.tsv", "a.txt", "bc5cdr-chem-test-0"]

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from biomeg_lib.errors import BiomegError
+from biomeg_lib.grids import Search
 from biomeg_lib.model import PRESETS
-from biomeg_lib.schema import Search
 from biomeg_lib.study import Study, find_root, from_notebook, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,7 +95,7 @@ def refused(project, old, new):
             "pretraining.two.vocabulary: no vocabulary is called 'brt'; did you mean 'bert'?",
         ),
         ("corpus: b,", "corpus: zzz,", "pretraining.big.corpus: no corpus is called 'zzz'; there are a, b"),
-        ("[chem, gene]", "[chem, genes]", "ner.full.benchmarks[1]: no benchmark is called 'genes'; did you mean"),
+        ("[chem, gene]", "[chem, genes]", "ner.full.benchmarks[1]: no ner benchmark is called 'genes'; did you mean"),
         ("[one, two, big]", "[one, tow, big]", "ner.full.encoders[1]: no pre-training run is called 'tow'; did"),
         ("[bert, bio]", "[bert, bios]", "figure1_vocabularies[1]: no vocabulary is called 'bios'; did you mean 'bio'?"),
         ("heads: 2", "heads: 3", "models.micro: model: heads must divide hidden, found hidden 8 and heads 3"),

@@ -9,10 +9,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from biomeg_lib.benchmarks.iob import Sentence, entity_spans, read_iob
 from biomeg_lib.inputs import benchmark_files
 from biomeg_lib.report.figures import tokenisation_figure
 from biomeg_lib.study import Study
-from biomeg_lib.tasks.iob import Sentence, entity_spans, read_iob
 from biomeg_lib.tasks.ner import NO_LABEL, build, labels_of
 from biomeg_lib.vocab import Vocabulary
 
@@ -29,8 +29,8 @@ def draw(study: Study, count: int = 3) -> Figure:
     vocabularies = {name: Vocabulary.load(study.vocabulary_directory(name)) for name in names}
     sentences = [
         sentence
-        for benchmark in study.benchmarks.values()
-        for sentence in read_iob(benchmark_files(study, benchmark)["train"], benchmark.format)
+        for benchmark in study.benchmarks_of("ner").values()
+        for sentence in read_iob(*benchmark_files(study, benchmark)["train"], benchmark.format)
     ]
     examples = choose(sentences, list(vocabularies.values()), count)
     rows = [[row(name, vocabulary, example) for name, vocabulary in vocabularies.items()] for example in examples]

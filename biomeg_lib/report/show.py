@@ -7,10 +7,10 @@ import pandas as pd
 from IPython.display import HTML
 from matplotlib.figure import Figure
 
+from biomeg_lib.benchmarks.iob import entity_spans
 from biomeg_lib.report import figures, tables
 from biomeg_lib.report.html import linked_figure, linked_table
 from biomeg_lib.study import Study
-from biomeg_lib.tasks.iob import entity_spans
 
 
 class Show:

@@ -9,17 +9,28 @@ from typing import Any
 
 import pandas as pd
 
+from biomeg_lib.benchmarks.iob import Sentence, entity_spans, read_iob
 from biomeg_lib.corpus.documents import COUNTS
 from biomeg_lib.errors import InputError
 from biomeg_lib.files import read_json, write_if_changed
+from biomeg_lib.grids import DIRECT, FACTORS
 from biomeg_lib.inputs import benchmark_files
 from biomeg_lib.metrics.statistics import mean_interval, paired_difference
 from biomeg_lib.report import published
 from biomeg_lib.study import Study
-from biomeg_lib.tasks.iob import Sentence, entity_spans, read_iob
 from biomeg_lib.vocab import Vocabulary, break_out_rate
 
-ARM = ["grid", "benchmark", "encoder", "start", "labelling"]
+ARM = ["grid", "benchmark", "encoder", *FACTORS]
+# What the figures of a run are called in the paper's tables.
+HEADS = {
+    "precision": "Prec",
+    "recall": "Rec",
+    "exact": "EM",
+    "f1": "F1",
+    "strict_accuracy": "SAcc",
+    "lenient_accuracy": "LAcc",
+    "mean_reciprocal_rank": "MRR",
+}
 
 
 def save(frame: pd.DataFrame, path: Path) -> Path:
@@ -62,8 +73,8 @@ def corpora(study: Study) -> pd.DataFrame:
 def benchmarks(study: Study) -> pd.DataFrame:
     """Sentences, words, entities and share of words inside entities, of each split of each benchmark."""
     rows = []
-    for name, benchmark in study.benchmarks.items():
-        for split, path in benchmark_files(study, benchmark).items():
+    for name, benchmark in study.benchmarks_of("ner").items():
+        for split, (path,) in benchmark_files(study, benchmark).items():
             sentences = read_iob(path, benchmark.format)
             words = sum(len(sentence.words) for sentence in sentences)
             inside = sum(tag != "O" for sentence in sentences for tag in sentence.tags)
@@ -93,8 +104,8 @@ def break_out(study: Study) -> pd.DataFrame:
         for _, row in published.measurements(3).iterrows()
     }
     sentences: dict[str, list[Sentence]] = {
-        name: read_iob(benchmark_files(study, benchmark)["train"], benchmark.format)
-        for name, benchmark in study.benchmarks.items()
+        name: read_iob(*benchmark_files(study, benchmark)["train"], benchmark.format)
+        for name, benchmark in study.benchmarks_of("ner").items()
     }
     rows = []
     for name, spec in study.vocabularies.items():
@@ -155,66 +166,118 @@ def pretraining(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def ner_runs(study: Study, jobs: list[str] | None = None) -> pd.DataFrame:
-    """One row a fine-tuning run: its arm, seed, chosen hyper-parameters, and scores in per cent.
+def runs(study: Study, task: str, jobs: list[str] | None = None) -> pd.DataFrame:
+    """One row a fine-tuning run of a task: its arm, seed, chosen hyper-parameters, and test scores in per cent.
 
     Args:
-        jobs: names of the jobs to read; None for all of the study.
+        task: "ner", "classification" or "qa".
+        jobs: names of the jobs to read; None for all of the task.
+
+    Returns:
+        Columns: `ARM` without the factors that the task lacks, `fraction`, `model`, `vocabulary`, `seed`, the search
+        point, the number of training items, the scores as the paper heads them (`Prec`, `Rec`, `F1`; `SAcc`, `LAcc`,
+        `MRR`; `EM`), `Devel` (the score that chose the epoch) and `run`.
 
     Raises:
         InputError: a run is not complete.
     """
     rows = []
-    for job in study.jobs():
+    for job in study.jobs(task):
         if jobs is not None and job.name not in jobs:
             continue
-        for name in study.runs(job):
-            metrics = read_json(study.run_directory("finetune", name) / "metrics.json")
-            spec = study.pretraining[job.encoder]
-            rows.append(
-                {
-                    **metrics["cell"],
-                    "model": spec.model,
-                    "vocabulary": spec.vocabulary,
-                    "seed": metrics["seed"],
-                    **metrics["point"],
-                    "sentences": metrics["sentences"],
-                    "Prec": 100 * metrics["test"]["precision"],
-                    "Rec": 100 * metrics["test"]["recall"],
-                    "F1": 100 * metrics["test"]["f1"],
-                    "Devel F1": 100 * metrics["devel"]["f1"],
-                    "run": name,
-                }
-            )
+        spec = study.pretraining[job.encoder]
+        factors = study.grids[job.grid].factors()
+        for cell in study.cells(job):
+            for seed in study.seeds:
+                metrics = read_json(study.run_directory("finetune", cell.run(seed)) / "metrics.json")
+                scores = {head: 100 * metrics["test"][key] for key, head in HEADS.items() if key in metrics["test"]}
+                rows.append(
+                    {
+                        **job.model_dump(),
+                        **{factor: getattr(cell, factor) or "none" for factor in factors},
+                        "fraction": cell.fraction,
+                        "model": spec.model,
+                        "vocabulary": spec.vocabulary,
+                        "seed": seed,
+                        **metrics["point"],
+                        **{key: metrics[key] for key in ("sentences", "examples", "questions") if key in metrics},
+                        **scores,
+                        "Devel": 100 * metrics["devel"][optimum(metrics["devel"])],
+                        "run": cell.run(seed),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
-def ner(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row an arm: means over seeds on the test set, and the interval of F1. Takes what `ner_runs` returns."""
+def optimum(figures: dict[str, float]) -> str:
+    """Which figure of the development set chose the epoch."""
+    return "optimum" if "optimum" in figures else "f1"
+
+
+def arm_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns of `runs` that say which arm a row belongs to."""
+    return [column for column in [*ARM, "fraction"] if column in frame]
+
+
+def means(runs: pd.DataFrame, score: str = "F1") -> pd.DataFrame:
+    """One row an arm: means over seeds on the test set, and the interval of one score. Takes what `runs` returns."""
     rows = []
-    for key, arm in runs.groupby([*ARM, "fraction", "model", "vocabulary"], sort=False):
-        interval = mean_interval(arm["F1"])
+    columns = [*arm_columns(runs), "model", "vocabulary"]
+    sizes = [column for column in ("sentences", "examples", "questions") if column in runs]
+    heads = [head for head in HEADS.values() if head in runs and runs[head].notna().any()]
+    for key, arm in runs.groupby(columns, sort=False):
+        interval = mean_interval(arm[score])
         rows.append(
             {
-                **dict(zip([*ARM, "fraction", "model", "vocabulary"], key, strict=True)),
-                "sentences": int(arm["sentences"].iloc[0]),
+                **dict(zip(columns, key, strict=True)),
+                **{column: int(arm[column].iloc[0]) for column in sizes},
                 "num_fc_layers": int(arm["num_fc_layers"].iloc[0]),
-                "Prec": arm["Prec"].mean(),
-                "Rec": arm["Rec"].mean(),
-                "F1": interval.mean,
-                "F1 low": interval.low,
-                "F1 high": interval.high,
+                **{head: arm[head].mean() for head in heads},
+                f"{score} low": interval.low,
+                f"{score} high": interval.high,
                 "seeds": interval.n,
             }
         )
     return pd.DataFrame(rows)
 
 
-def effects(runs: pd.DataFrame, factor: str, first: str, second: str) -> pd.DataFrame:
-    """What changing one factor does to test F1, all else and the seed equal: paired differences, in points.
+def main_score(runs: pd.DataFrame) -> str:
+    """The score that a table of runs is about: the mean reciprocal rank where there is one, else F1."""
+    return "MRR" if "MRR" in runs and runs["MRR"].notna().all() else "F1"
+
+
+def plain(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs without a remedy against imbalance."""
+    return runs[runs["remedy"] == "none"]
+
+
+def by_type(study: Study, task: str) -> pd.DataFrame:
+    """Precision, recall and F1 of each type or category (per cent), means over seeds, of the arms without a remedy."""
+    rows = []
+    frame = plain(runs(study, task))
+    columns = arm_columns(frame)
+    for key, arm in frame.groupby(columns, sort=False):
+        results = [read_json(study.run_directory("finetune", name) / "metrics.json")["test"] for name in arm["run"]]
+        for kind in sorted({kind for result in results for kind in result.get("by_type", {})}):
+            parts = [result["by_type"][kind] for result in results if kind in result["by_type"]]
+            means_of = {HEADS[k]: 100 * sum(p[k] for p in parts) / len(parts) for k in ("precision", "recall", "f1")}
+            gold = max(part["gold"] for part in parts)
+            rows.append({**dict(zip(columns, key, strict=True)), "Type": kind, **means_of, "Gold": gold})
+    return pd.DataFrame(rows)
+
+
+def route_effects(runs: pd.DataFrame) -> pd.DataFrame:
+    """`effects` of going on from another benchmark's run instead of training directly, for each such route."""
+    routes = [route for route in runs["route"].unique() if route != DIRECT]
+    frames = [effects(runs, "route", route, DIRECT, main_score(runs[runs["route"] == route])) for route in routes]
+    return pd.concat(frames, ignore_index=True) if frames else effects(runs.iloc[:0], "route", DIRECT, DIRECT)
+
+
+def effects(runs: pd.DataFrame, factor: str, first: str, second: str, score: str = "F1") -> pd.DataFrame:
+    """What changing one factor does to a test score, all else and the seed equal: paired differences, in points.
 
     Args:
-        runs: what `ner_runs` returns.
+        runs: what `runs` returns.
         factor: a column of it, such as "start".
         first, second: two of its values; the difference is first minus second.
 
@@ -222,10 +285,10 @@ def effects(runs: pd.DataFrame, factor: str, first: str, second: str) -> pd.Data
         One row for each setting of the other factors that has both: the setting, `Difference`, `low`, `high` (95 %,
         Student t over the pairs), `p`, `seeds`. No rows where no two runs differ in the factor alone.
     """
-    keys = [column for column in [*ARM, "fraction"] if column != factor]
+    keys = [column for column in arm_columns(runs) if column != factor]
     rows = []
     for setting, group in runs.groupby(keys, sort=False):
-        pairs = group.pivot(index="seed", columns=factor, values="F1")
+        pairs = group.pivot(index="seed", columns=factor, values=score)
         if {first, second} <= set(pairs.columns):
             difference = paired_difference(pairs[first], pairs[second])
             rows.append(
@@ -274,7 +337,8 @@ def summary(differences: pd.DataFrame) -> str:
 
 def without_constants(frame: pd.DataFrame) -> pd.DataFrame:
     """The table without the columns that have one value in all rows, for showing; numbers that were measured stay."""
-    measured = {"Difference", "low", "high", "p", "seeds", "Prec", "Rec", "F1", "F1 low", "F1 high"}
+    measured = {"Difference", "low", "high", "p", "seeds", *HEADS.values()}
+    measured |= {f"{head} {bound}" for head in HEADS.values() for bound in ("low", "high")}
     return frame[[c for c in frame.columns if c in measured or c == "Factor" or frame[c].nunique() > 1]]
 
 

@@ -5,33 +5,81 @@ what memory and time grow with. Training batches are a function of (lengths, bou
 resumed run meets the same ones.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from biomeg_lib.errors import BiomegError
-from biomeg_lib.tasks.ner import NO_LABEL, Feature
 
 _POOL = 1024  # rows sorted together: enough for even lengths, few enough for batches to differ from epoch to epoch
 
 
+class Feature(Protocol):
+    """What all tasks' features have: token ids, [CLS] first."""
+
+    @property
+    def tokens(self) -> Sequence[int]: ...
+
+
 @dataclass(frozen=True, slots=True)
-class NerBatch:
-    """B features padded to T tokens.
+class TokenBatch:
+    """B features padded to T tokens; labels may be of tokens or of texts.
 
     Attributes:
         tokens: int64[B, T] ids.
-        types: int64[B, T] zeros, the first segment.
+        types: int64[B, T] segments, 0 at padding.
         mask: bool[B, T], True for a real token.
-        labels: int64[B, T], `ner.NO_LABEL` where there is none.
+        labels: int64[B, T] with `IGNORE` where there is none, or int64[B].
     """
 
     tokens: torch.Tensor
     types: torch.Tensor
     mask: torch.Tensor
     labels: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SpanBatch:
+    """Windows over a context, padded; `start` and `end`, int64[B], are positions in them, 0 for no answer."""
+
+    tokens: torch.Tensor
+    types: torch.Tensor
+    mask: torch.Tensor
+    start: torch.Tensor
+    end: torch.Tensor
+
+
+def epoch_batches(
+    lengths: Sequence[int], seed: int, epochs: int, rows: int, copies: Sequence[float] | None = None
+) -> list[list[list[int]]]:
+    """The batches of all epochs of a training.
+
+    Args:
+        lengths: tokens of each feature.
+        rows: of a batch.
+        copies: how often oversampling shows each feature in an epoch, at least once; of a fraction, a random choice
+            anew each epoch. The number of steps stays what it is without: the epochs are cut where that is reached.
+
+    Returns:
+        For each epoch, its batches of indices into `lengths`.
+    """
+    plain = [token_batches(lengths, seed, epoch, max_sentences=rows) for epoch in range(epochs)]
+    if copies is None:
+        return plain
+    sizes = [len(batches) for batches in plain]
+    flat: list[list[int]] = []
+    for epoch in range(epochs):
+        random = np.random.default_rng((seed, epoch, 1))
+        times = np.floor(np.asarray(copies) + random.random(len(copies))).astype(int)
+        order = np.repeat(np.arange(len(lengths)), times).tolist()
+        shown = token_batches([lengths[i] for i in order], seed, epoch, max_sentences=rows)
+        flat += [[order[i] for i in batch] for batch in shown]
+    bounds = itertools.pairwise(itertools.accumulate(sizes, initial=0))
+    return [flat[start:stop] for start, stop in bounds]
 
 
 def token_batches(
@@ -70,18 +118,18 @@ def evaluation_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int
     return list(_cut(order, lengths, max_tokens, None))
 
 
-def pad(features: Sequence[Feature], pad_id: int) -> NerBatch:
-    """Tensors of at least one feature, padded to the longest."""
-    shape = len(features), max(len(feature.tokens) for feature in features)
-    tokens = torch.full(shape, pad_id, dtype=torch.int64)
-    mask = torch.zeros(shape, dtype=torch.bool)
-    labels = torch.full(shape, NO_LABEL, dtype=torch.int64)
-    for row, feature in enumerate(features):
-        length = len(feature.tokens)
-        tokens[row, :length] = torch.tensor(feature.tokens)
-        mask[row, :length] = True
-        labels[row, :length] = torch.tensor(feature.labels)
-    return NerBatch(tokens, torch.zeros(shape, dtype=torch.int64), mask, labels)
+def pad(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
+    """int64[B, T] of at least one row, filled up to the longest with `value`."""
+    result = torch.full((len(rows), max(map(len, rows))), value, dtype=torch.int64)
+    for row, numbers in zip(result, rows, strict=True):
+        row[: len(numbers)] = torch.as_tensor(numbers)
+    return result
+
+
+def real_tokens(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """bool[B, T], True where `pad` puts a number of a row."""
+    lengths = torch.tensor([len(row) for row in rows])
+    return torch.arange(int(lengths.max())) < lengths[:, None]
 
 
 def _cut(

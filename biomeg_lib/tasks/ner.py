@@ -18,8 +18,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from biomeg_lib.benchmarks.iob import Sentence
 from biomeg_lib.errors import BiomegError
-from biomeg_lib.tasks.iob import Sentence
 from biomeg_lib.vocab import Vocabulary
 
 Labelling = Literal["piece", "word"]

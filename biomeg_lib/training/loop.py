@@ -5,10 +5,11 @@ a function of n. A run that was killed and resumed therefore ends with the same 
 checkpoint needs no generator state.
 """
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,11 +164,17 @@ def seed_step(seed: int, step: int) -> None:
 
 def evaluate_model(model: nn.Module, evaluate: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
     """`evaluate(model)` in evaluation mode and without gradients; the model is left in training mode."""
+    with evaluation_mode(model):
+        return evaluate(model)
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients for a block; the model is left in training mode."""
     model.eval()
     with torch.inference_mode():
-        result = evaluate(model)
+        yield
     model.train()
-    return result
 
 
 def _step(

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from seqeval.metrics import f1_score, precision_score, recall_score
 
 from biomeg_lib.errors import BiomegError
-from biomeg_lib.metrics.entities import EntityScores, entity_scores
+from biomeg_lib.metrics.entities import entity_scores
+from biomeg_lib.metrics.scores import Scores
 
 TAG = st.sampled_from(["O", "B-X", "I-X", "B-Y", "I-Y", "B-X-Y", "I-X-Y"])
 PAIRS = st.lists(st.lists(st.tuples(TAG, TAG), max_size=10), max_size=5)
@@ -58,6 +59,7 @@ def conlleval(gold, predicted):
         ("B-X I-X O B-X", "B-X O O B-X", (1, 2, 2)),  # one boundary wrong
         ("B-X I-X O", "B-Y I-Y O", (0, 1, 1)),  # type wrong
         ("O B-X I-X", "O I-X I-X", (1, 1, 1)),  # I- after O opens
+        ("B-X I-X", "I-X I-X", (1, 1, 1)),  # and at the start
         ("B-X I-Y", "B-X B-Y", (2, 2, 2)),  # another type opens
         ("B-X B-X", "B-X I-X", (0, 1, 2)),  # touching entities taken for one
         ("B-X I-X I-X", "B-X I-X B-X", (0, 2, 1)),
@@ -75,14 +77,14 @@ def test_by_hand(gold, predicted, counts):
 def test_golden_scores():
     gold = [["B-X", "I-X", "O", "B-Y"], ["B-X", "O"], ["B-Y"]]
     predicted = [["B-X", "I-X", "O", "B-X"], ["B-X", "O"], ["O"]]
-    assert entity_scores(gold, predicted) == EntityScores(
+    assert entity_scores(gold, predicted) == Scores(
         precision=2 / 3,
         recall=2 / 4,
         f1=4 / 7,
         true_positive=2,
         predicted=3,
         gold=4,
-        by_type={"X": EntityScores(2 / 3, 1.0, 4 / 5, 2, 3, 2), "Y": EntityScores(0.0, 0.0, 0.0, 0, 0, 2)},
+        by_type={"X": Scores(2 / 3, 1.0, 4 / 5, 2, 3, 2), "Y": Scores(0.0, 0.0, 0.0, 0, 0, 2)},
     )
 
 
@@ -111,7 +113,7 @@ def test_against_conlleval_and_seqeval(pairs):
 
 
 def test_nothing_to_score():
-    assert entity_scores([], []) == entity_scores([[]], [[]]) == EntityScores(0.0, 0.0, 0.0, 0, 0, 0)
+    assert entity_scores([], []) == entity_scores([[]], [[]]) == Scores(0.0, 0.0, 0.0, 0, 0, 0)
 
 
 def test_tuples_are_sentences_too():

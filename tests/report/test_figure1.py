@@ -4,10 +4,10 @@ import pytest
 import yaml
 from matplotlib.figure import Figure
 
+from biomeg_lib.benchmarks.iob import Sentence
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.report import figure1
 from biomeg_lib.study import load
-from biomeg_lib.tasks.iob import Sentence
 from biomeg_lib.vocab import SPECIALS, Vocabulary
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -76,7 +76,7 @@ def study(tmp_path):
 
 
 def test_one_row_a_run(study):
-    runs = tables.ner_runs(study)
+    runs = tables.runs(study, "ner")
     assert len(runs) == 12
     first = runs.iloc[0].to_dict()
     assert first.pop("F1") == pytest.approx(60)
@@ -85,24 +85,24 @@ def test_one_row_a_run(study):
     assert first == {
         **{"grid": "g", "benchmark": "chem", "encoder": "p", "start": "pretrained", "labelling": "piece"},
         **{"fraction": 1.0, "model": "tiny", "vocabulary": "letters", "seed": 1, "sentences": 7},
-        **{"learning_rate": 0.001, "num_fc_layers": 2, "fc_hidden": 16, "Devel F1": 25.0},
+        **{"learning_rate": 0.001, "num_fc_layers": 2, "fc_hidden": 16, "Devel": 25.0},
         "run": "g.chem.p.pretrained.piece.seed1",
     }
-    assert tables.ner_runs(study, ["g.chem.q"])["encoder"].unique().tolist() == ["q"]
+    assert tables.runs(study, "ner", ["g.chem.q"])["encoder"].unique().tolist() == ["q"]
 
 
 def test_a_run_that_is_not_there_is_named(study):
     path = study.run_directory("finetune", "g.chem.q.random.piece.seed2") / "metrics.json"
     path.write_text("{")
     with pytest.raises(InputError, match=r"g\.chem\.q\.random\.piece\.seed2/metrics\.json: expected JSON"):
-        tables.ner_runs(study)
+        tables.runs(study, "ner")
     path.unlink()
     with pytest.raises(InputError, match=r"metrics\.json: expected this file, found none"):
-        tables.ner_runs(study)
+        tables.runs(study, "ner")
 
 
 def test_means_and_intervals_of_an_arm(study):
-    arms = tables.ner(tables.ner_runs(study)).set_index(["encoder", "start"])
+    arms = tables.means(tables.runs(study, "ner")).set_index(["encoder", "start"])
     assert len(arms) == 4
     row = arms.loc[("p", "pretrained")]
     half = T * 2 / math.sqrt(3)  # 60, 62, 64 have a standard deviation of 2
@@ -114,15 +114,15 @@ def test_means_and_intervals_of_an_arm(study):
 
 
 def test_one_seed_has_no_interval(study):
-    runs = tables.ner_runs(study)
-    arms = tables.ner(runs[runs["seed"] == 1])
+    runs = tables.runs(study, "ner")
+    arms = tables.means(runs[runs["seed"] == 1])
     assert arms["seeds"].tolist() == [1] * 4
     assert arms["F1 low"].isna().all()
     assert arms["F1 high"].isna().all()
 
 
 def test_differences_are_paired_by_seed(study):
-    rows = tables.effects(tables.ner_runs(study), "start", "pretrained", "random").set_index("encoder")
+    rows = tables.effects(tables.runs(study, "ner"), "start", "pretrained", "random").set_index("encoder")
     p = rows.loc["p"]  # 10, 9 and 8 points: mean 9, standard deviation 1
     half = T / math.sqrt(3)
     assert (p["Difference"], p["low"], p["high"]) == pytest.approx((9, 9 - half, 9 + half))
@@ -135,7 +135,7 @@ def test_differences_are_paired_by_seed(study):
 
 
 def test_effects_of_the_encoder_and_their_sign(study):
-    runs = tables.ner_runs(study)
+    runs = tables.runs(study, "ner")
     forth = tables.effects(runs, "encoder", "q", "p").set_index("start")["Difference"]
     assert forth.to_dict() == pytest.approx({"pretrained": 8, "random": 17})
     shuffled = runs.sample(frac=1, random_state=1)
@@ -144,13 +144,13 @@ def test_effects_of_the_encoder_and_their_sign(study):
 
 
 def test_no_pairs_are_no_rows(study):
-    none = tables.effects(tables.ner_runs(study), "labelling", "piece", "word")
+    none = tables.effects(tables.runs(study, "ner"), "labelling", "piece", "word")
     assert (len(none), tables.summary(none)) == (0, "nothing to compare.")
     assert {"benchmark", "Factor", "Difference", "low", "high"} <= set(none.columns)
 
 
 def test_a_sentence_about_differences(study):
-    runs = tables.ner_runs(study)
+    runs = tables.runs(study, "ner")
     assert tables.summary(tables.effects(runs, "start", "pretrained", "random")) == (
         "+0.0 to +9.0 points of test F1 over 2 settings; the 95 % interval lies above zero in 1 of them and below in 0."
     )
@@ -164,7 +164,7 @@ def test_a_sentence_about_differences(study):
 
 def test_exchanging_the_vocabulary(study):
     rates = pd.DataFrame({"Sub-word vocabulary": ["whole", "letters"], "Benchmark": ["chem"] * 2, "Rate": [1.0, 2.0]})
-    rows = tables.vocabulary_effects(study, tables.ner_runs(study), rates).set_index("start")
+    rows = tables.vocabulary_effects(study, tables.runs(study, "ner"), rates).set_index("start")
     assert rows["Difference"].to_dict() == pytest.approx({"pretrained": -8, "random": -17})
     assert rows["Factor"].tolist() == ["encoder: p - q"] * 2
     assert rows["Rate, first"].tolist() == [2.0, 2.0]
@@ -174,11 +174,11 @@ def test_exchanging_the_vocabulary(study):
 def test_one_encoder_has_nothing_to_be_compared_with(study):
     grid = study.ner["g"].model_copy(update={"encoders": ["p"]})
     alone = study.model_copy(update={"ner": {"g": grid}})
-    assert len(tables.vocabulary_effects(alone, tables.ner_runs(alone), pd.DataFrame())) == 0
+    assert len(tables.vocabulary_effects(alone, tables.runs(alone, "ner"), pd.DataFrame())) == 0
 
 
 def test_columns_of_one_value_are_not_shown(study):
-    shown = tables.without_constants(tables.ner(tables.ner_runs(study)))
+    shown = tables.without_constants(tables.means(tables.runs(study, "ner")))
     assert shown.columns.tolist() == [
         *["encoder", "start", "vocabulary", "Prec", "Rec", "F1", "F1 low", "F1 high", "seeds"]
     ]
@@ -241,7 +241,7 @@ def test_pretraining_runs(study):
 
 
 def test_a_saved_table_is_the_same_again_and_keeps_its_time(study):
-    frame = tables.ner(tables.ner_runs(study))
+    frame = tables.means(tables.runs(study, "ner"))
     path = tables.save(frame, study.table("ner"))
     assert path.read_bytes().count(b"\r") == 0
     os.utime(path, (1, 1))

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from biomeg_lib.benchmarks.iob import Sentence, read_iob
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.metrics.entities import entity_scores
-from biomeg_lib.tasks.iob import Sentence, read_iob
 from biomeg_lib.tasks.ner import LABELLINGS, NO_LABEL, build, decode, labels_of
 from biomeg_lib.vocab import Vocabulary
 

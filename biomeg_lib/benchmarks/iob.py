@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
-
+from biomeg_lib.benchmarks.lines import numbered_lines, shown
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.files import atomic_open
 
@@ -125,29 +124,13 @@ def write_iob(path: str | Path, sentences: Iterable[Sentence]) -> None:
             stream.write("\n")
 
 
-def subset(sentences: Sequence[Sentence], fraction: float, seed: int) -> list[Sentence]:
-    """A random sample without replacement of round(fraction * n) sentences, at least one, in their original order.
-
-    Samples are nested: with the same seed, a smaller fraction's sentences are among a larger one's, so that a learning
-    curve over fractions adds data and never exchanges it.
-
-    Raises:
-        BiomegError: the fraction is not above 0 and at most 1.
-    """
-    if not 0 < fraction <= 1:
-        raise BiomegError(f"expected a fraction of the sentences above 0 and at most 1, found {fraction}")
-    order = np.random.default_rng(seed).permutation(len(sentences))
-    kept = order[: max(1, round(fraction * len(sentences)))]
-    return [sentences[index] for index in sorted(kept.tolist())]
-
-
 def _rows(path: Path, format: Format) -> Iterator[tuple[str, str] | None]:
     """(word, tag) of each line; None where a sentence ends."""
     columns_expected = 2 if format == "iob" else None
     layout = (
         "word TAB tag" if format == "iob" else "columns parted by single spaces or tabs, the word first, the tag last"
     )
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         if not line.strip():
             yield None
             continue
@@ -159,36 +142,10 @@ def _rows(path: Path, format: Format) -> Iterator[tuple[str, str] | None]:
             columns_expected = len(columns)
         if len(columns) != columns_expected:
             wanted = f"{columns_expected or 'at least 2'} columns ({layout})"
-            raise InputError(path, f"expected {wanted}, found {len(columns)} in {_shown(line)}", number)
+            raise InputError(path, f"expected {wanted}, found {len(columns)} in {shown(line)}", number)
         word, tag = columns[0], columns[-1]
         if not word.strip(" "):
-            raise InputError(path, f"expected a word in the first column, found none in {_shown(line)}", number)
+            raise InputError(path, f"expected a word in the first column, found none in {shown(line)}", number)
         if not _TAG.fullmatch(tag):
-            raise InputError(
-                path, f"expected a tag O, B-TYPE or I-TYPE in the last column, found {_shown(tag)}", number
-            )
+            raise InputError(path, f"expected a tag O, B-TYPE or I-TYPE in the last column, found {shown(tag)}", number)
         yield word, tag
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines without their ends. Only a newline ends a line: Unicode's other separators occur inside words."""
-    try:
-        with open(path, "rb") as stream:
-            for number, raw in enumerate(stream, start=1):
-                try:
-                    line = raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
-                except UnicodeDecodeError as error:
-                    found = f"byte 0x{raw[error.start]:02x} at byte {error.start + 1} of the line"
-                    raise InputError(path, f"expected UTF-8 text, found {found}", number) from None
-                if number == 1:
-                    line = line.removeprefix("\ufeff")
-                if "\r" in line:
-                    raise InputError(path, "expected lines that end in LF or CR LF, found a CR inside a line", number)
-                yield number, line
-    except OSError as error:
-        raise InputError(path, f"expected a readable file, found: {error.strerror}") from None
-
-
-def _shown(text: str) -> str:
-    """`text` quoted, on one line, and not too long for a message."""
-    return repr(text if len(text) <= 60 else text[:57] + "...")

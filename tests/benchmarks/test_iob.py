@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
+from biomeg_lib.benchmarks.iob import Sentence, entity_spans, read_iob, to_iob2, write_iob
 from biomeg_lib.errors import BiomegError, InputError
-from biomeg_lib.tasks.iob import Sentence, entity_spans, read_iob, subset, to_iob2, write_iob
 
 TAGS = st.lists(st.sampled_from(["O", "B-X", "I-X", "B-Y", "I-Y", "B-Z-1", "I-Z-1"]), max_size=12)
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\r\n\ufeff"), min_size=1, max_size=6)
@@ -179,26 +179,6 @@ def test_writing_keeps_tags_and_never_leaves_half_a_file(tmp_path):
 def test_words_and_tags_must_match():
     with pytest.raises(BiomegError, match="2 words and 1 tags"):
         Sentence(("a", "b"), ("O",))
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(1, 60), st.floats(0.001, 1), st.floats(0.001, 1), st.integers(0, 5))
-def test_subsets_are_nested_and_in_order(count, one, other, seed):
-    sentences = [Sentence((str(number),), ("O",)) for number in range(count)]
-    small, large = (subset(sentences, fraction, seed) for fraction in sorted((one, other)))
-    assert len(small) == max(1, round(min(one, other) * count))
-    assert set(small) <= set(large)
-    assert [int(sentence.words[0]) for sentence in large] == sorted({int(sentence.words[0]) for sentence in large})
-    assert subset(sentences, one, seed) == subset(sentences, one, seed)
-
-
-def test_subsets_differ_by_seed_and_reject_bad_fractions():
-    sentences = [Sentence((str(number),), ("O",)) for number in range(100)]
-    assert subset(sentences, 0.1, 1) != subset(sentences, 0.1, 2)
-    assert subset(sentences, 1.0, 1) == sentences
-    for fraction in (0, -0.1, 1.01, float("nan")):
-        with pytest.raises(BiomegError, match="fraction"):
-            subset(sentences, fraction, 1)
 
 
 @pytest.mark.parametrize(

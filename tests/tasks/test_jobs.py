@@ -6,8 +6,9 @@ import pytest
 
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.metrics.entities import entity_scores
+from biomeg_lib.predict import load_run
 from biomeg_lib.study import Study
-from biomeg_lib.tasks.ner_training import Recogniser, load_benchmark, run_job
+from biomeg_lib.tasks.jobs import load_benchmark, run_job
 from biomeg_lib.training.pretrain import pretrain
 from biomeg_lib.training.rundir import read_log
 
@@ -59,18 +60,18 @@ def test_the_epoch_is_the_best_on_development_and_the_test_set_is_scored_once(tr
 
 def test_a_fraction_of_the_training_sentences(trained):
     study, results = trained
-    data = load_benchmark(study, study.benchmarks["chem"])
+    data = load_benchmark(study, "chem")
     assert results[0]["sentences"] == round(0.2 * len(data.splits["train"]))
 
 
 def test_the_kept_weights_give_the_recorded_test_score(trained):
     study, results = trained
     name = study.runs(study.jobs()[0])[0]
-    test = load_benchmark(study, study.benchmarks["chem"]).splits["test"]
-    tags = Recogniser(study, name)([sentence.words for sentence in test])
+    test = load_benchmark(study, "chem").splits["test"]
+    tags = load_run(study.run_directory("finetune", name)).tags([sentence.words for sentence in test])
     assert entity_scores([sentence.tags for sentence in test], tags).f1 == results[0]["test"]["f1"]
     with pytest.raises(BiomegError, match="those of the first seed are kept"):
-        Recogniser(study, study.runs(study.jobs()[0])[1])
+        load_run(study.run_directory("finetune", study.runs(study.jobs()[0])[1]))
 
 
 def test_deleting_one_run_redoes_it_alone_with_the_same_result(trained):

@@ -1,0 +1,141 @@
+"""Comparisons of runs by their test items: intervals over items and seeds, and tests between two arms.
+
+What is notable: a paired difference over seeds (`tables.effects`) asks whether another training would show the same on
+this test set; the resampling here asks whether another test set would, too. Both stand side by side.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from biomeg_lib.errors import InputError
+from biomeg_lib.grids import FACTORS
+from biomeg_lib.metrics.resampling import approximate_randomisation, bootstrap, micro_f1, paired_bootstrap
+from biomeg_lib.metrics.statistics import paired_difference
+from biomeg_lib.report.tables import arm_columns
+from biomeg_lib.study import Study
+from biomeg_lib.tasks.jobs import ITEMS
+
+MARGIN = 1.0  # points of F1: what "minor effects" (paper, section 5.5) is taken to mean at most
+COUNTS = ["true_positive", "predicted", "gold"]
+
+
+def item_counts(study: Study, runs: Sequence[str]) -> np.ndarray:
+    """float64[runs, items, 3]: found rightly, predicted and gold, of each test item in each run.
+
+    Raises:
+        InputError: a run has no such file, being older than it.
+    """
+    arrays = []
+    for name in runs:
+        path = study.run_directory("finetune", name) / ITEMS
+        if not path.is_file():
+            raise InputError(path, "expected the run's test items, found none; delete the run's folder to redo it")
+        arrays.append(pd.read_csv(path)[COUNTS].to_numpy(dtype=np.float64))
+    return np.stack(arrays)
+
+
+def with_item_intervals(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
+    """One row an arm: mean test F1 over seeds, and its 95 % bootstrap interval over test items and seeds, in points."""
+    rows = []
+    columns = arm_columns(runs)
+    for key, arm in runs.groupby(columns, sort=False):
+        interval = bootstrap(item_counts(study, arm["run"].tolist()), micro_f1)
+        rows.append(
+            {
+                **dict(zip(columns, key, strict=True)),
+                "F1": 100 * interval.estimate,
+                **_bounds(interval.low, interval.high),
+                **_recorded(interval),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def remedies(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
+    """What each remedy against imbalance does to test F1, all else and the seed equal, in points.
+
+    Args:
+        runs: what `tables.runs` returns, of one task.
+
+    Returns:
+        One row an arm with a remedy whose like without one was run, too: the setting, `remedy`, precision, recall and
+        F1 without and with it, `Difference`, `low` and `high` (95 %, Student t over paired seeds) and `p`; `bootstrap
+        low` and `bootstrap high` (95 %, paired, over items and seeds) and `bootstrap p`; `randomisation p` (approximate
+        randomisation over items); and how was resampled.
+    """
+    keys = [column for column in arm_columns(runs) if column != "remedy"]
+    rows = []
+    for setting, group in runs.groupby(keys, sort=False):
+        arms = {remedy: arm.sort_values("seed") for remedy, arm in group.groupby("remedy", sort=False)}
+        plain = arms.pop("none", None)
+        if plain is None:
+            continue
+        for remedy, arm in arms.items():
+            seeds = paired_difference(arm["F1"].tolist(), plain["F1"].tolist())
+            items, plain_items = (item_counts(study, runs["run"].tolist()) for runs in (arm, plain))
+            drawn = paired_bootstrap(items, plain_items, micro_f1)
+            randomised = approximate_randomisation(items, plain_items, micro_f1)
+            rows.append(
+                {
+                    **dict(zip(keys, setting, strict=True)),
+                    "remedy": remedy,
+                    **{f"{head}, none": plain[head].mean() for head in ("Prec", "Rec", "F1")},
+                    **{head: arm[head].mean() for head in ("Prec", "Rec", "F1")},
+                    "Difference": seeds.mean,
+                    "low": seeds.low,
+                    "high": seeds.high,
+                    "p": seeds.p_value,
+                    "bootstrap low": None if drawn.low is None else 100 * drawn.low,
+                    "bootstrap high": None if drawn.high is None else 100 * drawn.high,
+                    "bootstrap p": drawn.p_value,
+                    "randomisation p": randomised.p_value,
+                    **_recorded(drawn),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def verdict_on_remedies(effects: pd.DataFrame, margin: float = MARGIN) -> tuple[str, str]:
+    """Claim C11's second half: oversampling and class weights help little.
+
+    It is `supported` if, in every setting, the 95 % interval over seeds ends below `margin`: no gain beyond it is
+    likely; `contradicted` if one begins above it; `inconclusive` otherwise. The dice loss is no part of the claim; the
+    paper names it as future work.
+
+    Returns:
+        The verdict, and a sentence with what it rests on.
+    """
+    claimed = effects[effects["remedy"].isin(["weighted", "oversampled"])]
+    if claimed.empty or claimed["high"].isna().any():
+        return "inconclusive", "There are no comparisons with an interval."
+    if (claimed["low"] > margin).any():
+        verdict = "contradicted"
+    else:
+        verdict = "supported" if (claimed["high"] < margin).all() else "inconclusive"
+    best, worst = claimed.loc[claimed["Difference"].idxmax()], claimed.loc[claimed["Difference"].idxmin()]
+    below = int((claimed["high"] < margin).sum())
+    return verdict, (
+        f"In {below} of {len(claimed)} comparisons the 95 % interval of the gain in F1 ends below {margin:g} point; "
+        f"the differences go from {worst['Difference']:+.2f} ({_named(worst)}) to {best['Difference']:+.2f} "
+        f"({_named(best)})."
+    )
+
+
+def _named(row: pd.Series) -> str:
+    factors = [row[column] for column in ("benchmark", "encoder", *FACTORS) if column in row and pd.notna(row[column])]
+    return ", ".join(str(value) for value in factors)
+
+
+def _bounds(low: float | None, high: float | None) -> dict[str, float | None]:
+    return {"F1 low": None if low is None else 100 * low, "F1 high": None if high is None else 100 * high}
+
+
+def _recorded(resampled) -> dict[str, object]:
+    return {
+        "resamples": resampled.resamples,
+        "resampling seed": resampled.seed,
+        "items": resampled.items,
+        "seeds": resampled.seeds,
+    }
