@@ -261,7 +261,7 @@ def test_the_real_benchmarks(shared_data, tmp_path):
     for name, (format, path, stands_for, *_) in REAL.items():
         (tmp_path / format).write_text(TINY[format])
         files = {"train": str(shared_data / "benchmarks" / path), "test": format}
-        entries[name] = {"format": format, **files, "stands_for": stands_for, "skip_bad": True}
+        entries[name] = {"format": format, **files, "stands_for": stands_for, "skip_bad": name == "covid-qa"}
     counted = [split for split in count_benchmarks(a_study(tmp_path, entries)) if split.split == "train"]
     table = label_bias_table(counted).set_index("Dataset")
     for name, (*_, samples, minority, majority, bias) in REAL.items():

@@ -84,7 +84,7 @@ def test_one_row_a_run(study):
     assert first.pop("Rec") == pytest.approx(50)
     assert first == {
         **{"grid": "g", "benchmark": "chem", "encoder": "p", "start": "pretrained", "labelling": "piece"},
-        **{"fraction": 1.0, "model": "tiny", "vocabulary": "letters", "seed": 1, "sentences": 7},
+        **{"remedy": "none", "fraction": 1.0, "model": "tiny", "vocabulary": "letters", "seed": 1, "sentences": 7},
         **{"learning_rate": 0.001, "num_fc_layers": 2, "fc_hidden": 16, "Devel": 25.0},
         "run": "g.chem.p.pretrained.piece.seed1",
     }
