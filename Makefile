@@ -29,7 +29,7 @@ test: $(VENV)/installed
 
 # Minutes of training on real data: that the network learns each task.
 test-slow: $(VENV)/installed
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow -s
 
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab --notebook-dir=notebooks

@@ -46,12 +46,14 @@ wildcard_constraints:
     run=r"[A-Za-z0-9_-]+",
 
 
-# Every run is asked for by itself: snakemake does not miss a deleted file whose followers are newer than its causes.
+# Every product is asked for by itself: snakemake does not miss a deleted file whose followers are newer than its causes.
 rule study:
     default_target: True
     input:
         PRETRAINED,
         FINETUNED,
+        NOTEBOOKS,
+        expand(OUT + "/tables/{table}.csv", table=["table3", "table8", "table9"]),
         OUT + "/report/index.html",
 
 

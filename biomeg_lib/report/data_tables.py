@@ -48,7 +48,7 @@ _ROW_OF = {  # other names in the paper for what Table 8 has a row for
 }
 _COLUMNS = [
     *["Task", "Dataset", "Stands for", "Split", "# Samples", "Majority label", "Minority count", "Majority count"],
-    *["Bias", "published samples", "published bias", "note"],
+    *["Bias %", "published # Samples", "published", "note"],
 ]
 
 
@@ -163,7 +163,7 @@ def label_bias_table(splits: Iterable[CountedSplit]) -> pd.DataFrame:
 
     Columns: `Task`, `Dataset`, `Stands for` (the paper's row), `Split`, `# Samples`, `Majority label`, `Minority count`
     and `Majority count` (words for NER, samples for classification, fewest and most repeats of a pair for QA), `Bias`
-    (their ratio; none where there is no answer), `published samples`, `published bias`, `note`.
+    (their ratio; none where there is no answer), `published # Samples`, `published` (the bias), `note`.
     """
     printed = published.table(8).set_index("Dataset")
     rows = []
@@ -179,7 +179,7 @@ def label_bias_table(splits: Iterable[CountedSplit]) -> pd.DataFrame:
         )
         rows.append(dict(zip(_COLUMNS, values, strict=True)))
     return pd.DataFrame(rows, columns=_COLUMNS).astype(
-        {"Bias": float, "published samples": float, "published bias": float}
+        {"Bias %": float, "published # Samples": float, "published": float}
     )
 
 
@@ -272,7 +272,7 @@ def explain(frame: pd.DataFrame, generated: bool = False) -> str:
     Args:
         generated: whether the data are generated (`Study.generated`), so that nothing is to be compared.
     """
-    compared = frame[frame["published samples"].notna()]
+    compared = frame[frame["published # Samples"].notna()]
     if compared.empty:
         return "No training set here stands for one of Table 8."
     if generated:
@@ -281,18 +281,18 @@ def explain(frame: pd.DataFrame, generated: bool = False) -> str:
 
 
 def _explained(row: dict) -> str:
-    name, printed = row["Stands for"], row["published bias"]
+    name, printed = row["Stands for"], row["published"]
     reasons = []
-    if row["# Samples"] != row["published samples"]:
+    if row["# Samples"] != row["published # Samples"]:
         reasons.append(_WHY_SAMPLES.get(name))
-    if not _agrees(row["Bias"], printed):
+    if not _agrees(row["Bias %"], printed):
         reasons.append(_WHY_BIAS.get(name))
     if row["note"]:
         reasons.append(f"here: {row['note']}")
-    bias = "none" if pd.isna(row["Bias"]) else f"{row['Bias']:.3f}"
+    bias = "none" if pd.isna(row["Bias %"]) else f"{row['Bias %']:.3f}"
     said = "; ".join(reason for reason in reasons if reason)
     return (
-        f"- {row['Dataset']}, for {name}: {row['# Samples']:,} samples (published {row['published samples']:,.0f}), "
+        f"- {row['Dataset']}, for {name}: {row['# Samples']:,} samples (published {row['published # Samples']:,.0f}), "
         f"bias {bias} (published {printed:g}){': ' + said if said else ''}."
     )
 

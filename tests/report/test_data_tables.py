@@ -87,10 +87,10 @@ def test_a_split_of_each_kind_by_hand():
     table = label_bias_table([ner, qa, classes])
     assert table.columns.tolist() == [
         *["Task", "Dataset", "Stands for", "Split", "# Samples", "Majority label", "Minority count", "Majority count"],
-        *["Bias", "published samples", "published bias", "note"],
+        *["Bias %", "published # Samples", "published", "note"],
     ]
     rows = table[
-        ["Task", "Dataset", "Split", "# Samples", "Majority label", "Minority count", "Majority count", "Bias"]
+        ["Task", "Dataset", "Split", "# Samples", "Majority label", "Minority count", "Majority count", "Bias %"]
     ]
     assert rows.fillna("").to_numpy().tolist() == [
         ["NER", "n", "train", 5, "O", 2, 4, 0.5],
@@ -98,16 +98,16 @@ def test_a_split_of_each_kind_by_hand():
         ["CLS", "c", "test", 9, "1", 3, 6, 0.5],
     ]
     assert table["Stands for"].fillna("").tolist() == ["BC5CDR", "", "MRPC"]
-    assert table["published samples"].tolist()[0] == 5235  # the paper, Table 8
-    assert table["published bias"].tolist()[0] == 0.08
-    assert table["published samples"].isna().tolist() == [False, True, True]  # a test set has nothing beside it
+    assert table["published # Samples"].tolist()[0] == 5235  # the paper, Table 8
+    assert table["published"].tolist()[0] == 0.08
+    assert table["published # Samples"].isna().tolist() == [False, True, True]  # a test set has nothing beside it
 
 
 def test_every_row_of_the_papers_table_can_be_stood_for():
     for task, name, samples, bias in published.TABLES[8].rows:
         kind = {"NER": "ner", "CLS": "classification", "QA": "qa"}[task]
         row = label_bias_table([CountedSplit("x", "train", kind, name, 1, {"O": 2, "I": 1})]).iloc[0]
-        assert (row["Task"], row["published samples"], row["published bias"]) == (task, samples, bias)
+        assert (row["Task"], row["published # Samples"], row["published"]) == (task, samples, bias)
         line = data_tables.explain(pd.DataFrame([row]))
         assert f"- x, for {name}: 1 samples" in line
         assert "): " in line  # there is a reason
@@ -115,7 +115,7 @@ def test_every_row_of_the_papers_table_can_be_stood_for():
 
 def test_questions_without_gold_answers_have_no_bias():
     table = label_bias_table([count_split("q", "test", "qa", [asked("Who?")], "BioASQ-7b")])
-    assert table["Bias"].isna().all()
+    assert table["Bias %"].isna().all()
     assert table["# Samples"].tolist() == [0]
     assert label_bias_table([]).columns.equals(table.columns)
 
@@ -137,12 +137,12 @@ def test_the_miniature_as_other_tools_count_it(mini):
         if name in ("chem", "general"):
             text = (folder / MINIATURE[name]["files"].format(split)).read_text()
             tags = Counter(line.split()[-1][0] for line in text.splitlines() if line and "-DOCSTART-" not in line)
-            assert row["Bias"] == pytest.approx((tags["B"] + tags["I"]) / tags["O"])
+            assert row["Bias %"] == pytest.approx((tags["B"] + tags["I"]) / tags["O"])
             assert row["# Samples"] == len([block for block in text.split("\n\n") if block.strip()])
         if name == "pairs":
             frame = pd.read_csv(folder / f"mrpc/{split}.txt", sep="\t", quoting=3)
             sizes = frame["Quality"].value_counts()
-            assert (row["# Samples"], row["Bias"]) == (len(frame), pytest.approx(sizes.min() / sizes.max()))
+            assert (row["# Samples"], row["Bias %"]) == (len(frame), pytest.approx(sizes.min() / sizes.max()))
     train = table.xs("train", level="Split")
     relations = pd.read_csv(folder / "chemprot/train_relations.tsv", sep="\t", header=None)
     evaluated = relations[relations[2].str.strip() == "Y"].drop_duplicates([0, 4, 5])
@@ -184,7 +184,7 @@ def test_repeats_of_the_miniatures_pairs(mini):
     assert dict(zip(dev["Repeats"], dev["Pairs"], strict=True)) == Counter(pairs.values())
     table = label_bias_table(counted).set_index(["Dataset", "Split"])
     for (name, split), group in rows.groupby(["Benchmark", "Split"]):
-        assert table.loc[(name, split), "Bias"] == pytest.approx(group["Repeats"].min() / group["Repeats"].max())
+        assert table.loc[(name, split), "Bias %"] == pytest.approx(group["Repeats"].min() / group["Repeats"].max())
     assert data_tables.repeats_table([]).columns.equals(rows.columns)
 
 
@@ -267,10 +267,10 @@ def test_the_real_benchmarks(shared_data, tmp_path):
     for name, (*_, samples, minority, majority, bias) in REAL.items():
         row = table.loc[name]
         assert (row["# Samples"], row["Minority count"], row["Majority count"]) == (samples, minority, majority), name
-        assert round(row["Bias"], 3) == bias
+        assert round(row["Bias %"], 3) == bias
     assert table.loc["conll2003", "# Samples"] == published_row(8, "CONLL-2003")[2] == 14_987
     assert table.loc["conll2003", "note"] == "14,041 sentences and 946 -DOCSTART- lines"
-    assert round(table.loc["mrpc", "Bias"], 2) == published_row(8, "MRPC")[3] == 0.48
+    assert round(table.loc["mrpc", "Bias %"], 2) == published_row(8, "MRPC")[3] == 0.48
     assert table.loc["chemprot", "Majority label"] == "CPR:4"
     assert table.loc["chemprot", "note"] == "pairs with an evaluated relation alone, no negatives"
     assert table.loc["covid-qa", "note"] == "234 bad records left out"
