@@ -162,7 +162,7 @@ def label_bias_table(splits: Iterable[CountedSplit]) -> pd.DataFrame:
     """Table 8: size and label bias, one row a split of a benchmark.
 
     Columns: `Task`, `Dataset`, `Stands for` (the paper's row), `Split`, `# Samples`, `Majority label`, `Minority count`
-    and `Majority count` (words for NER, samples for classification, fewest and most repeats of a pair for QA), `Bias`
+    and `Majority count` (words for NER, samples for classification, fewest and most repeats of a pair for QA), `Bias %`
     (their ratio; none where there is no answer), `published # Samples`, `published` (the bias), `note`.
     """
     printed = published.table(8).set_index("Dataset")
