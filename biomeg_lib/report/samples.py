@@ -1,11 +1,11 @@
 """Test items beside what a run made of them, as HTML: entities marked, relations labelled, questions answered."""
 
-import html
-
+import pandas as pd
 from IPython.display import HTML
 
 from biomeg_lib.grids import Job
 from biomeg_lib.predict import Answerer, Recogniser, load_run
+from biomeg_lib.report.html import linked_table
 from biomeg_lib.report.show import marked
 from biomeg_lib.study import Study
 from biomeg_lib.tasks.classification import pair_examples, relation_examples
@@ -48,8 +48,4 @@ def _shortened(text: str) -> str:
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> HTML:
-    def row(cells: tuple[str, ...], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = "".join(row(cells, "td") for cells in rows)
-    return HTML(f"<table><thead>{row(heads, 'th')}</thead><tbody>{body}</tbody></table>")
+    return HTML(linked_table(pd.DataFrame(rows, columns=list(heads)), "Test items, the model's word and the gold.", []))
