@@ -101,15 +101,9 @@ def test_a_run_without_items_is_named(study):
     ],
 )
 def test_verdicts(bounds, verdict):
+    arm = {"benchmark": "chem", "encoder": "p"}
     rows = [
-        {
-            "benchmark": "chem",
-            "encoder": "p",
-            "remedy": remedy,
-            "low": low,
-            "high": high,
-            "Difference": (low + high) / 2,
-        }
+        {**arm, "remedy": remedy, "low": low, "high": high, "Difference": (low + high) / 2}
         for remedy, (low, high) in zip(("weighted", "oversampled"), bounds, strict=True)
     ]
     rows.append({**arm, "remedy": "dice", "low": 5, "high": 9, "Difference": 7})
