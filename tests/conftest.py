@@ -7,7 +7,7 @@ import pytest
 
 from biomeg_lib.corpus import miniature
 
-pytest_plugins = ["nano"]
+pytest_plugins = ["nano", "source_server"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,109 +1,20 @@
-"""`sources.py` and the catalogue, against a loopback server that can misbehave in every way that a real one does."""
+"""`sources.py` and the catalogue, against a loopback server: names, places, failures, sets and stand-ins."""
 
 import gzip
 import hashlib
-import json
 import subprocess
 import sys
-import threading
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from source_server import BASELINE, DATA, NAME, PATH, files_in, md5_line, refused
 
 from biomeg_lib import catalogue, sources
-from biomeg_lib.errors import BiomegError, InputError
+from biomeg_lib.errors import BiomegError
 from biomeg_lib.sources import SOURCES, describe, fetch, find, list_sources, locate, locate_all
-
-DATA = b"aspirin\tB\n" * 3000
-NAME, PATH = "bc5cdr-chem/devel", "benchmarks/ner/bc5cdr-chem/devel.tsv"
-BASELINE, BASELINE_PATH = "pubmed-baseline/2026/0001", "corpora/pubmed-baseline/pubmed26n0001.xml.gz"
-
-
-class Server(ThreadingHTTPServer):
-    """Serves `files`; `cut` are paths whose connection breaks off half-way; `asked` are the requests."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        self.files: dict[str, bytes] = {}
-        self.cut: set[str] = set()
-        self.status = 404
-        self.asked: list[str] = []
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self):
-        path = self.path.split("?")[0].lstrip("/")
-        self.server.asked.append(path)
-        body = self.server.files.get(path)
-        if body is None:
-            self.send_error(self.server.status)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if path in self.server.cut else body)
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def server():
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch, server):
-    """An empty cache, no local folder, and every download from the loopback server."""
-    for variable in ("BIOMEG_DATA", "BIOMEG_OFFLINE"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("BIOMEG_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("BIOMEG_MIRROR", f"{server.url}/")
-    monkeypatch.setattr(sources, "CHECKOUT", tmp_path / "installed" / "elsewhere")
-    monkeypatch.setattr(sources, "_said", set())
-    monkeypatch.setattr(sources, "_downloaded", set())
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def pinned(monkeypatch, server):
-    """The source NAME, pinned to DATA, which the server has."""
-    source = replace(SOURCES[NAME], bytes=len(DATA), sha256=hashlib.sha256(DATA).hexdigest())
-    monkeypatch.setitem(SOURCES, NAME, source)
-    server.files[PATH] = DATA
-    return source
-
-
-def md5_line(body: bytes, file: str = "pubmed26n0001.xml.gz") -> bytes:
-    return f"MD5({file})= {hashlib.md5(body).hexdigest()}\n".encode()
-
-
-def files_in(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def refused(name: str) -> str:
-    with pytest.raises(BiomegError) as caught:
-        locate(name)
-    assert "secret" not in str(caught.value)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
 
 # The catalogue
 
@@ -324,116 +235,6 @@ def test_mirror_that_is_no_address(cache, pinned, monkeypatch):
 def test_cache_that_cannot_be_written(cache, pinned):
     cache.write_text("a file, not a folder")
     assert "set BIOMEG_CACHE" in refused(NAME)
-
-
-# Checksums that stand beside the file
-
-
-def test_md5_beside_the_file(cache, server, monkeypatch):
-    body = gzip.compress(DATA)
-    server.files = {BASELINE_PATH: body, f"{BASELINE_PATH}.md5": md5_line(body)}
-    assert locate(BASELINE).read_bytes() == body
-    assert server.asked == [f"{BASELINE_PATH}.md5", BASELINE_PATH]
-    records = json.loads((cache / "checksums.json").read_text())
-    assert records[BASELINE_PATH]["sha256"] == hashlib.sha256(body).hexdigest()
-    assert describe(BASELINE)["note"] == ""
-    monkeypatch.setenv("BIOMEG_OFFLINE", "1")
-    assert locate(BASELINE).read_bytes() == body
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        (md5_line(b"another"), "expected md5:"),
-        (md5_line(b"", "pubmed26n0002.xml.gz"), "expected a line MD5(pubmed26n0001.xml.gz)="),
-        (b"<html>log in</html>", "expected a line MD5(pubmed26n0001.xml.gz)="),
-        (b"\xff\xfe\x00", "expected a line MD5"),
-        (None, "answered 404 Not Found"),
-    ],
-)
-def test_md5_that_does_not_fit(cache, server, text, says):
-    server.files = {BASELINE_PATH: gzip.compress(DATA)}
-    if text is not None:
-        server.files[f"{BASELINE_PATH}.md5"] = text
-    assert says in refused(BASELINE)
-    assert not files_in(cache)
-
-
-def test_md5_beside_a_local_file(cache, tmp_path, monkeypatch):
-    path = tmp_path / "given" / BASELINE_PATH
-    path.parent.mkdir(parents=True)
-    path.write_bytes(gzip.compress(DATA))
-    monkeypatch.setenv("BIOMEG_DATA", str(tmp_path / "given"))
-    assert locate(BASELINE) == path  # the user's own copy, without a checksum
-    beside = path.with_name(path.name + ".md5")
-    beside.write_bytes(md5_line(path.read_bytes()))
-    assert locate(BASELINE) == path
-    beside.write_bytes(md5_line(b"another"))
-    assert "expected MD5" in refused(BASELINE)
-
-
-def test_owner_may_replace_a_file_with_its_md5(cache, server, capsys):
-    for body in (gzip.compress(DATA), gzip.compress(DATA + b"more")):
-        server.files = {BASELINE_PATH: body, f"{BASELINE_PATH}.md5": md5_line(body)}
-        assert locate(BASELINE).read_bytes() == body
-        (cache / BASELINE_PATH).unlink()
-    assert "its owner has changed it" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "MD5(f.xml)= {}",
-        "MD5 (f.xml) = {}\n",
-        "{}  f.xml\n",
-        "{} *f.xml",
-        '{{"xml_url": "s3://bucket/PMC1.1/f.xml?md5={}", "pdf_url": "s3://bucket/PMC1.1/g.pdf?md5=0"}}',
-    ],
-)
-def test_forms_of_md5(text):
-    digest = hashlib.md5(b"x").hexdigest()
-    assert sources._parse_md5(text.format(digest.upper()), "f.xml", "where") == digest
-    with pytest.raises(InputError):
-        sources._parse_md5(text.format(digest), "fxxml", "where")
-
-
-# First downloads
-
-
-def test_first_download_is_held_to(cache, server, capsys):
-    url, body = f"{server.url}/my/corpus.xml.gz?token=secret", gzip.compress(DATA)
-    server.files["my/corpus.xml.gz"] = body
-    path = locate(url)
-    assert path.name == "corpus.xml.gz"
-    said = capsys.readouterr().err
-    assert hashlib.sha256(body).hexdigest() in said
-    assert "no checksum is published" in said
-    assert "first download" in describe(url)["note"]
-    assert "secret" not in said + json.dumps(describe(url)) + (cache / "checksums.json").read_text()
-
-    server.files["my/corpus.xml.gz"] = gzip.compress(b"changed")
-    assert locate(url) == path  # the cached one still fits
-    path.unlink()
-    line = refused(url)
-    assert hashlib.sha256(body).hexdigest() in line
-    assert "checksums.json" in line
-    assert files_in(cache) == ["checksums.json"]
-
-    (cache / "checksums.json").unlink()
-    assert gzip.decompress(locate(url).read_bytes()) == b"changed"
-
-
-def test_a_page_instead_of_an_archive_is_not_recorded(cache, server):
-    server.files["corpus.tar.gz"] = b"<html>please log in</html>"
-    assert "expected gzip data" in refused(f"{server.url}/corpus.tar.gz")
-    assert not files_in(cache)
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"a": 1}', '{"a": {"sha256": "short"}}', "\x00"])
-def test_broken_records(cache, server, text):
-    cache.mkdir()
-    (cache / "checksums.json").write_text(text)
-    assert "mend it or take it away" in refused(f"{server.url}/corpus.txt")
 
 
 # Sets and stand-ins
