@@ -230,12 +230,7 @@ _BLANK_LINES = re.compile(r"\n\s*\n")
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """The numbered lines of a UTF-8 file, a byte-order mark removed; line ends are \\n or \\r\\n."""
     with untrusted.open_bytes(path) as stream:
-        number = 0
-        while line := stream.readline(untrusted.RECORD_LIMIT + 1):
-            number += 1
-            if len(line) > untrusted.RECORD_LIMIT:
-                limit = untrusted.RECORD_LIMIT >> 20
-                raise InputError(path, f"expected lines of at most {limit} MiB, found a longer one", number)
+        for number, line in untrusted.bounded_lines(path, stream):
             try:
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:

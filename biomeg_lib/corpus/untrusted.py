@@ -240,3 +240,17 @@ def _forget(element: etree._Element) -> None:
     parent = element.getparent()
     while parent is not None and element.getprevious() is not None:
         del parent[0]
+
+
+def bounded_lines(path: Path, stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """The lines of an open file, numbered from 1, with their ends.
+
+    Raises:
+        InputError: a line of more than `RECORD_LIMIT` bytes.
+    """
+    number = 0
+    while line := stream.readline(RECORD_LIMIT + 1):
+        number += 1
+        if len(line) > RECORD_LIMIT:
+            raise InputError(path, f"expected lines of at most {RECORD_LIMIT >> 20} MiB, found a longer one", number)
+        yield number, line

@@ -58,13 +58,8 @@ def read_lines(
     path = Path(path)
     known: set[str] = set()
     first_error = ""
-    number = 0
     with untrusted.open_bytes(path) as stream:
-        while line := stream.readline(untrusted.RECORD_LIMIT + 1):
-            number += 1
-            if len(line) > untrusted.RECORD_LIMIT:
-                limit = untrusted.RECORD_LIMIT >> 20
-                raise InputError(path, f"expected lines of at most {limit} MiB, found a longer one", number)
+        for number, line in untrusted.bounded_lines(path, stream):
             if line.isspace():
                 continue
             try:

@@ -119,12 +119,7 @@ def _plain_text(path: Path, stream: IO[bytes]) -> str:
 def _json_documents(path: Path, stream: IO[bytes], skipped: list[str] | None) -> Iterator[Document]:
     seen: set[str] = set()
     first_error = ""
-    number = 0
-    while line := stream.readline(untrusted.RECORD_LIMIT + 1):
-        number += 1
-        if len(line) > untrusted.RECORD_LIMIT:
-            limit = untrusted.RECORD_LIMIT >> 20
-            raise InputError(path, f"expected lines of at most {limit} MiB, found a longer one", number)
+    for number, line in untrusted.bounded_lines(path, stream):
         if line.isspace():
             continue
         try:
