@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from biomeg_lib import kernels
+from biomeg_lib.kernels.layout import Tie
 from biomeg_lib.model.config import ModelConfig
-from biomeg_lib.model.transformer import Encoder, gelu, init_weights, layer_norm
+from biomeg_lib.model.transformer import Encoder, init_weights, layer_norm
 
 
 class PretrainingInputs(Protocol):
@@ -40,7 +42,16 @@ class MaskedLMHead(nn.Module):
 
     def forward(self, hidden: Tensor, word: Tensor) -> Tensor:
         """float[..., H] and the word embedding float[V, H] -> logits float[..., V]."""
-        return F.linear(self.norm(gelu(self.dense(hidden), self.gelu)), word, self.bias)
+        return F.linear(self.transform(hidden), word, self.bias)
+
+    def transform(self, hidden: Tensor) -> Tensor:
+        """float[..., H] -> float[..., H], what the decoder is applied to."""
+        x = kernels.bias_gelu(F.linear(hidden, self.dense.weight), self.dense.bias, self.gelu)
+        return kernels.layer_norm(x, self.norm)
+
+    def loss(self, hidden: Tensor, word: Tensor, labels: Tensor, tie: Tie) -> Tensor:
+        """Mean cross-entropy in nats of float[M, H] and int64[M] labels; 0 for none. No logits are kept."""
+        return kernels.linear_cross_entropy(self.transform(hidden), word, self.bias, labels, tie)
 
 
 class Pooler(nn.Module):
@@ -90,15 +101,20 @@ class PretrainingModel(nn.Module):
         Returns:
             Masked-LM logits float[M, V], or float[B, T, V] without `positions`; sentence-order logits float[B, 2].
         """
+        words, first = self._encode(tokens, types, mask, positions)
+        return self.mlm(words, self.encoder.embeddings.word.weight), self.order(self.pooler(first))
+
+    def _encode(
+        self, tokens: Tensor, types: Tensor, mask: Tensor | None, positions: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states of the places to score, and of the first token of each sequence, float[B, H]."""
         if positions is None:
             words = self.encoder(tokens, types, mask)
-            first = words[:, 0]
-        else:
-            batch, length = tokens.shape
-            starts = torch.arange(0, batch * length, length, device=tokens.device)
-            hidden = self.encoder(tokens, types, mask, torch.cat([positions, starts]))
-            words, first = hidden.split([len(positions), batch])
-        return self.mlm(words, self.encoder.embeddings.word.weight), self.order(self.pooler(first))
+            return words, words[:, 0]
+        batch, length = tokens.shape
+        starts = torch.arange(0, batch * length, length, device=tokens.device)
+        hidden = self.encoder(tokens, types, mask, torch.cat([positions, starts]))
+        return hidden.split([len(positions), batch])
 
     def loss(self, batch: PretrainingInputs) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy in nats: the mean over masked positions plus the mean over sentence orders.
@@ -106,7 +122,12 @@ class PretrainingModel(nn.Module):
         Returns:
             The sum, with gradient, and its parts without: {"mlm", "order"}. A batch with nothing masked has mlm 0.
         """
-        logits, order_logits = self(batch.tokens, batch.types, batch.mask, batch.positions)
-        mlm = F.cross_entropy(logits.float(), batch.labels, reduction="sum") / max(len(batch.labels), 1)
-        order = F.cross_entropy(order_logits.float(), batch.order)
+        embeddings = self.encoder.embeddings
+        embeddings.tie = tie = Tie()
+        try:
+            words, first = self._encode(batch.tokens, batch.types, batch.mask, batch.positions)
+        finally:
+            embeddings.tie = None
+        mlm = self.mlm.loss(words, embeddings.word.weight, batch.labels, tie)
+        order = F.cross_entropy(self.order(self.pooler(first)).float(), batch.order)
         return mlm + order, {"mlm": mlm.detach(), "order": order.detach()}

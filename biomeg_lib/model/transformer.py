@@ -7,50 +7,45 @@ compilation are applied to it from outside, by the names of its submodules:
     blocks.<i>.{attention_norm, attention.{qkv, output}, mlp_norm, mlp.{up, down}}
     norm                                                  (pre-LN alone: the final LayerNorm)
 
-Notable: query, key and value are one projection; its 3H rows are all queries, all keys, all values, each of them head
-after head (Megatron's own files have other orders, so what reads those permutes the rows). Dropout is our own on a CPU,
-where PyTorch draws its random numbers slowly: 7 ns an element, a tenth of a training step of `tiny`.
+Notable:
+- Query, key and value are one projection; its 3H rows are all queries, all keys, all values, each of them head after
+  head (Megatron's own files have other orders, so what reads those permutes the rows).
+- Inside, tokens are rows of one matrix [N, H]. Where `kernels.packs`, padding is left out of it, so no layer works on
+  padding; elsewhere N = B * T and attention has a mask.
+- Linear layers leave their bias to the kernel that follows, which adds it while it has the numbers at hand.
 """
 
 import math
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from biomeg_lib import kernels
 from biomeg_lib.errors import BiomegError
+from biomeg_lib.kernels.layout import Packed, Tie
 from biomeg_lib.model.config import ModelConfig
 
 
-def gelu(x: Tensor, kind: str) -> Tensor:
-    """GeLU, "tanh" or "erf" as in `ModelConfig.gelu`."""
-    return F.gelu(x, approximate="tanh" if kind == "tanh" else "none")
+@dataclass(frozen=True)
+class Padded:
+    """B sequences of T rows each, padding among them.
 
+    Attributes:
+        batch, length: B and T.
+        mask: bool[B, 1, 1, T], True where keys are real; None for everywhere.
+        maps: gets the attention probabilities float[B, A, T, T] of each block, if it is a list.
+    """
 
-class _CPUDropout(torch.autograd.Function):
-    """Dropout from 16 random bits an element, drawn 64 at a time; the generator's state alone decides, not threads."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, p: float) -> Tensor:
-        bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        keep = bits.view(torch.int16)[: x.numel()].view(x.shape) >= round(p * 2**16) - 2**15
-        ctx.save_for_backward(keep)
-        ctx.scale = 1 / (1 - p)
-        return (x * keep).mul_(ctx.scale)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        (keep,) = ctx.saved_tensors
-        return (gradient * keep).mul_(ctx.scale), None
-
-
-def dropout(x: Tensor, p: float) -> Tensor:
-    """Set elements to 0 with probability `p` (on a CPU to the nearest 2**-16), scale the others by 1 / (1 - p)."""
-    return _CPUDropout.apply(x, p) if x.device.type == "cpu" else F.dropout(x, p)
+    batch: int
+    length: int
+    mask: Tensor | None
+    maps: list[Tensor] | None = field(default=None)
 
 
 class Dropout(nn.Module):
-    """`dropout` in training, nothing otherwise."""
+    """Dropout in training, nothing otherwise."""
 
     def __init__(self, p: float):
         super().__init__()
@@ -58,7 +53,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float of any shape -> the same."""
-        return dropout(x, self.p) if self.training and self.p > 0 else x
+        return kernels.dropout(x, self.p) if self.training else x
 
 
 def init_weights(module: nn.Module, std: float) -> None:
@@ -87,18 +82,13 @@ class Embeddings(nn.Module):
         self.token_type = nn.Embedding(config.token_types, config.hidden)  # `type` is a method of nn.Module
         self.norm = layer_norm(config) if config.norm == "post" else None
         self.dropout = Dropout(config.dropout)
+        self.tie: Tie | None = None  # set while a loss is made that has the word embedding as decoder, too
 
-    def forward(self, tokens: Tensor, types: Tensor) -> Tensor:
-        """int64[B, T] tokens and types -> float[B, T, H].
-
-        Raises:
-            BiomegError: sequences longer than the position embedding.
-        """
-        length = tokens.shape[1]
-        if length > self.position.num_embeddings:
-            raise BiomegError(f"model: a sequence of {length} tokens, longest is {self.position.num_embeddings}")
-        x = self.word(tokens) + self.token_type(types) + self.position.weight[:length]
-        return self.dropout(x if self.norm is None else self.norm(x))
+    def forward(self, tokens: Tensor, types: Tensor, places: Tensor) -> Tensor:
+        """int64[N] tokens, their types, and their places in their sequences -> float[N, H]."""
+        words = kernels.embedding(tokens, self.word.weight, self.tie)
+        x = words + self.token_type(types) + self.position(places)
+        return self.dropout(x if self.norm is None else kernels.layer_norm(x, self.norm))
 
 
 class Attention(nn.Module):
@@ -106,27 +96,34 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.heads, self.head_size = config.heads, config.head_size
+        self.head_size = config.head_size
         self.dropout = config.attention_dropout
         self.qkv = nn.Linear(config.hidden, 3 * config.hidden)
         self.output = nn.Linear(config.hidden, config.hidden)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """float[B, T, H] and bool[B, 1, 1, T] (True where keys are real; None: everywhere) -> float[B, T, H]."""
-        batch, length, _ = x.shape
-        # -1, so that a rank that holds some of the heads runs the same code
-        qkv = self.qkv(x).view(batch, length, 3, -1, self.head_size)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    def forward(self, x: Tensor, layout: Packed | Padded, rows: Tensor | None) -> Tensor:
+        """float[N, H] -> float[N, H], or [R, H] of some rows, without the bias of `output`."""
+        qkv = F.linear(x, self.qkv.weight)
         p = self.dropout if self.training else 0.0
-        if p > 0 and x.device.type == "cpu":
-            # PyTorch has no fused kernel for this case: the same steps, with the faster dropout
-            scores = (query * self.head_size**-0.5) @ key.transpose(-2, -1)
-            if mask is not None:
-                scores = scores.masked_fill_(~mask, -math.inf)
-            context = dropout(scores.softmax(-1), p) @ value
+        if isinstance(layout, Packed):
+            # counted here, so that a rank that holds some of the heads runs the same code
+            heads = qkv.shape[1] // (3 * self.head_size)
+            context = kernels.attention(qkv, self.qkv.bias, layout, heads, p)
         else:
-            context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p)
-        return self.output(context.transpose(1, 2).reshape(batch, length, -1))
+            context = self._padded(qkv + self.qkv.bias, layout, p)
+        # index_select, not indexing: its gradient is an addition of rows, not a serial scatter of elements
+        return F.linear(context if rows is None else context.index_select(0, rows), self.output.weight)
+
+    def _padded(self, qkv: Tensor, layout: Padded, p: float) -> Tensor:
+        qkv = qkv.view(layout.batch, layout.length, 3, -1, self.head_size)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if layout.maps is None:
+            context = F.scaled_dot_product_attention(query, key, value, attn_mask=layout.mask, dropout_p=p)
+        else:
+            shares = kernels.masked_softmax(query @ key.transpose(-2, -1), layout.mask, self.head_size**-0.5)
+            layout.maps.append(shares)
+            context = kernels.dropout(shares, p) @ value
+        return context.transpose(1, 2).reshape(layout.batch * layout.length, -1)
 
 
 class MLP(nn.Module):
@@ -139,8 +136,8 @@ class MLP(nn.Module):
         self.down = nn.Linear(config.intermediate, config.hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float[..., H] -> float[..., H]."""
-        return self.down(gelu(self.up(x), self.gelu))
+        """float[N, H] -> float[N, H], without the bias of `down`."""
+        return F.linear(kernels.bias_gelu(F.linear(x, self.up.weight), self.up.bias, self.gelu), self.down.weight)
 
 
 class Block(nn.Module):
@@ -153,29 +150,31 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.mlp_norm = layer_norm(config)
         self.mlp = MLP(config)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = config.dropout
 
-    def forward(self, x: Tensor, mask: Tensor | None, rows: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, normed: Tensor, layout: Packed | Padded, following: nn.LayerNorm | None, rows: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Apply the block.
 
         Args:
-            x: float[B, T, H].
-            mask: bool[B, 1, 1, T], or None for no padding.
-            rows: int64[R], indices into the flattened B*T of the tokens that are wanted; None for all.
+            x, normed: float[N, H], the residual stream and, for pre-LN, its `attention_norm`; for post-LN the same.
+            layout: where sequences begin and end.
+            following: pre-LN alone: the LayerNorm that comes next, of the next block or the final one.
+            rows: int64[R], the rows that are wanted; None for all.
 
         Returns:
-            float[B, T, H], or float[R, H] with `rows`.
+            The same two for what comes next, float[N, H], or float[R, H] with `rows`.
         """
-        if self.pre:
-            x = x + self.dropout(self.attention(self.attention_norm(x), mask))
-        else:
-            x = self.attention_norm(x + self.dropout(self.attention(x, mask)))
+        p = self.dropout if self.training else 0.0
+        update = self.attention(normed, layout, rows)
         if rows is not None:
-            # index_select, not indexing: its gradient is an addition of rows, not a serial scatter of elements
-            x = x.flatten(0, 1).index_select(0, rows)
-        if self.pre:
-            return x + self.dropout(self.mlp(self.mlp_norm(x)))
-        return self.mlp_norm(x + self.dropout(self.mlp(x)))
+            x = x.index_select(0, rows)
+        first, second = (self.mlp_norm, following) if self.pre else (self.attention_norm, self.mlp_norm)
+        x, normed = kernels.bias_dropout_add_norm(update, self.attention.output.bias, x, p, first)
+        x = x if self.pre else normed
+        x, normed = kernels.bias_dropout_add_norm(self.mlp(normed), self.mlp.down.bias, x, p, second)
+        return (x if self.pre else normed), normed
 
 
 class Encoder(nn.Module):
@@ -210,17 +209,57 @@ class Encoder(nn.Module):
             tokens, types: int64[B, T].
             mask: bool[B, T], True for real tokens; None where there is no padding, which is faster, and which is the
                 caller's to say, since to look would make a GPU wait. Every sequence has a real token.
-            rows: int64[R], indices into the flattened B*T of the tokens whose vectors are wanted; None for all. The
-                last block's MLP is then spared for the others: a fifth of the arithmetic of `tiny` with 8k words.
+            rows: int64[R], indices into the flattened B*T of the tokens whose vectors are wanted, none of them padding;
+                None for all. The last block's output projection and MLP are then spared for the others: a quarter of
+                the arithmetic of `tiny` with 8k words.
 
         Returns:
             float[B, T, H], or float[R, H] with `rows`, after the final LayerNorm; at padding, values without meaning.
+
+        Raises:
+            BiomegError: sequences longer than the position embedding.
         """
-        if mask is not None:
-            mask = mask[:, None, None, :]
-        x = self.embeddings(tokens, types)
-        *lower, last = self.blocks
-        for block in lower:
-            x = block(x, mask)
-        x = last(x, mask, rows)
-        return x if self.norm is None else self.norm(x)
+        batch, length = tokens.shape
+        attention = self.blocks[0].attention
+        p = attention.dropout if self.training else 0.0
+        if mask is not None and mask.device.type == "cpu" and not torch.compiler.is_compiling() and mask.all():
+            mask = None
+        if not kernels.packs(self.embeddings.word.weight, attention.head_size, p):
+            layout = Padded(batch, length, None if mask is None else mask[:, None, None, :])
+            x = self._encode(tokens, types, None, layout, rows)
+        elif mask is None:
+            x = self._encode(tokens, types, None, Packed.of_full(batch, length, tokens.device), rows)
+        else:
+            real = mask.flatten()
+            if rows is not None:
+                rows = (real.cumsum(0) - 1).index_select(0, rows)
+            kept = real.nonzero().squeeze(1)
+            x = self._encode(tokens, types, kept, Packed.of_mask(mask), rows)
+            if rows is None:
+                x = x.new_zeros(batch * length, x.shape[1]).index_copy(0, kept, x)
+        return x if rows is not None else x.view(batch, length, -1)
+
+    def attention_maps(self, tokens: Tensor, types: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """The attention probabilities of each block, float[B, A, T, T]: row t is what token t attends to."""
+        batch, length = tokens.shape
+        layout = Padded(batch, length, None if mask is None else mask[:, None, None, :], [])
+        self._encode(tokens, types, None, layout, None)
+        return layout.maps or []
+
+    def _encode(
+        self, tokens: Tensor, types: Tensor, kept: Tensor | None, layout: Packed | Padded, rows: Tensor | None
+    ) -> Tensor:
+        """float[N, H], or float[R, H], of the tokens `kept` (indices into the flattened B*T), or of all."""
+        length = tokens.shape[1]
+        if length > self.embeddings.position.num_embeddings:
+            longest = self.embeddings.position.num_embeddings
+            raise BiomegError(f"model: a sequence of {length} tokens, longest is {longest}")
+        places = torch.arange(length, device=tokens.device).expand(tokens.shape)
+        inputs = (tokens, types, places)
+        x = self.embeddings(*(i.flatten() if kept is None else i.flatten()[kept] for i in inputs))
+        pre = self.norm is not None
+        normed = kernels.layer_norm(x, self.blocks[0].attention_norm) if pre else x
+        following = [block.attention_norm for block in self.blocks[1:]] + [self.norm]
+        for block, norm in zip(self.blocks, following, strict=True):
+            x, normed = block(x, normed, layout, norm, rows if block is self.blocks[-1] else None)
+        return normed

@@ -208,7 +208,7 @@ def test_head_dropout_is_before_each_layer(batch):
     shares = []
     for layer in model.classifier.layers:
         layer.register_forward_pre_hook(lambda _, inputs: shares.append((inputs[0] == 0).float().mean().item()))
-    model(batch.tokens, batch.types, batch.mask)
+    model(batch.tokens, batch.types, None)  # vectors of padding are zeros
     assert shares[0] == pytest.approx(0.5, abs=0.05)
     assert shares[1] == pytest.approx(0.75, abs=0.1)  # half of the ReLU's outputs are 0 already
 
