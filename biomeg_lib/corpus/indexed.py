@@ -17,9 +17,10 @@ Codes 6 and 7 are floating point (Megatron's versions disagree about which is wh
 refused. An index is wholly checked when it is opened, in pieces of bounded size, since all later reading trusts it.
 """
 
-import array
 import contextlib
+import shutil
 import struct
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,8 +54,8 @@ def idx_path(prefix: str | Path) -> Path:
 class IndexedWriter:
     """Write a pair of files; a context manager.
 
-    Tokens go to disk at once; 4 bytes a sequence and 8 a document are kept until the end. The pair appears when the
-    block ends without an error, `.bin` first and `.idx` last, so that an index without its tokens is never seen.
+    Everything goes to disk at once, so memory does not grow. The pair appears when the block ends without an error,
+    `.bin` first and `.idx` last, so that an index without its tokens is never seen.
 
     Args:
         prefix: path without `.bin` or `.idx`.
@@ -65,32 +66,25 @@ class IndexedWriter:
         self.prefix, self.dtype = Path(prefix), np.dtype(dtype).newbyteorder("<")
         if self.dtype.name not in CODES:
             raise BiomegError(f"{prefix}: tokens are stored as one of {', '.join(CODES)}, not as {self.dtype.name}")
-        self.tokens = 0
-        self._sizes = array.array("i")
-        self._documents = array.array("q", [0])
-
-    @property
-    def sentences(self) -> int:
-        """Sequences added so far."""
-        return len(self._sizes)
-
-    @property
-    def documents(self) -> int:
-        """Documents added so far."""
-        return len(self._documents) - 1
+        self.tokens = self.sentences = self.documents = 0  # added so far
 
     def __enter__(self) -> "IndexedWriter":
         self._open = contextlib.ExitStack()
         self._stream = self._open.enter_context(atomic_open(bin_path(self.prefix), "wb"))
+        # Until the index is written: int32 lengths of the sequences, int64 ends of the documents, both without names.
+        self._spools = contextlib.ExitStack()
+        self._sizes = self._spools.enter_context(tempfile.TemporaryFile(dir=self.prefix.parent))
+        self._ends = self._spools.enter_context(tempfile.TemporaryFile(dir=self.prefix.parent))
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        if kind is None:
-            # An index left from before must not be seen beside the new tokens.
-            idx_path(self.prefix).unlink(missing_ok=True)
-        self._open.__exit__(kind, error, trace)
-        if kind is None:
-            self._write_index()
+        with self._spools:
+            if kind is None:
+                # An index left from before must not be seen beside the new tokens.
+                idx_path(self.prefix).unlink(missing_ok=True)
+            self._open.__exit__(kind, error, trace)
+            if kind is None:
+                self._write_index()
 
     def add_document(self, sentences: Sequence[np.ndarray]) -> None:
         """Append one document.
@@ -101,28 +95,45 @@ class IndexedWriter:
         Raises:
             BiomegError: an id does not fit the data type.
         """
-        if sentences:
-            tokens = np.concatenate(sentences)
-            limits = np.iinfo(self.dtype)
-            if tokens.size and not (limits.min <= tokens.min() and tokens.max() <= limits.max):
-                found = f"{tokens.min()} to {tokens.max()}"
-                raise BiomegError(f"{self.prefix}: token ids {found} do not fit {self.dtype.name}; choose a wider type")
-            self._stream.write(tokens.astype(self.dtype).tobytes())
-            self._sizes.extend([len(sentence) for sentence in sentences])
-            self.tokens += tokens.size
-        self._documents.append(len(self._sizes))
+        tokens = np.concatenate(sentences) if sentences else np.empty(0, self.dtype)
+        self.add_documents(tokens, np.array([len(sentence) for sentence in sentences]), np.array([len(sentences)]))
+
+    def add_documents(self, tokens: np.ndarray, sizes: np.ndarray, counts: np.ndarray) -> None:
+        """Append many documents at once.
+
+        Args:
+            tokens: integers [tokens], of all sequences, one after the other.
+            sizes: integers [sequences], tokens of each sequence.
+            counts: integers [documents], sequences of each document.
+
+        Raises:
+            BiomegError: an id does not fit the data type.
+        """
+        limits = np.iinfo(self.dtype)
+        if tokens.size and not (limits.min <= tokens.min() and tokens.max() <= limits.max):
+            found = f"{tokens.min()} to {tokens.max()}"
+            raise BiomegError(f"{self.prefix}: token ids {found} do not fit {self.dtype.name}; choose a wider type")
+        self._stream.write(tokens.astype(self.dtype).tobytes())
+        self._sizes.write(sizes.astype("<i4").tobytes())
+        self._ends.write((self.sentences + np.cumsum(counts)).astype("<i8").tobytes())
+        self.tokens += tokens.size
+        self.sentences += sizes.size
+        self.documents += counts.size
 
     def _write_index(self) -> None:
-        sizes = np.frombuffer(self._sizes, dtype=np.int32)
         with atomic_open(idx_path(self.prefix), "wb") as stream:
-            stream.write(HEADER.pack(MAGIC, 1, CODES[self.dtype.name], sizes.size, len(self._documents)))
-            stream.write(sizes.astype("<i4").tobytes())
+            stream.write(HEADER.pack(MAGIC, 1, CODES[self.dtype.name], self.sentences, self.documents + 1))
+            self._sizes.seek(0)
+            shutil.copyfileobj(self._sizes, stream)
+            self._sizes.seek(0)
             place = 0
-            for start in range(0, sizes.size, CHUNK):
-                ends = place + np.cumsum(sizes[start : start + CHUNK], dtype=np.int64) * self.dtype.itemsize
+            while part := self._sizes.read(4 * CHUNK):
+                ends = place + np.cumsum(np.frombuffer(part, "<i4"), dtype=np.int64) * self.dtype.itemsize
                 stream.write(np.concatenate(([place], ends[:-1])).astype("<i8").tobytes())
                 place = int(ends[-1])
-            stream.write(np.frombuffer(self._documents, dtype=np.int64).astype("<i8").tobytes())
+            stream.write(bytes(8))
+            self._ends.seek(0)
+            shutil.copyfileobj(self._ends, stream)
 
 
 class IndexedReader:

@@ -7,6 +7,7 @@ found once and then looked up: that makes encoding fast, and all ways to encode 
 import hashlib
 import json
 import re
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,8 @@ class Vocabulary:
         self.fingerprint = hashlib.sha256(identity.encode("ascii")).hexdigest()
         self._words = _Cache(model.split)  # a normalised word -> its ids and the characters of each
         self._aligned = _Cache(self._align)  # original text without blanks -> its Encoding
-        self._ids = _Cache(self._find_ids)  # original text without spaces -> its ids
+        self._word_ids = _Cache(lambda word: array("i", model.ids(word)).tobytes())  # a normalised word -> its ids
+        self._ids = _Cache(self._find_ids)  # original text without spaces -> its ids, int32
 
     def __reduce__(self):
         return _restore, (self._model.kind, self._model.source, self.lowercase)
@@ -165,8 +167,9 @@ class Vocabulary:
 
     def encode_ids(self, texts: Iterable[str]) -> list[np.ndarray]:
         """The ids of `encode` for each text, int32[pieces], several times faster: for the shards of a corpus."""
-        ids = self._ids
-        return [np.array([i for chunk in text.split(" ") for i in ids[chunk]], dtype=np.int32) for text in texts]
+        # To join bytes that lie ready is several times faster than to collect numbers; a bytearray makes them writable.
+        found = self._ids.__getitem__
+        return [np.frombuffer(bytearray().join(map(found, text.split(" "))), dtype=np.int32) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Readable text: words joined, punctuation close to its word; of the special tokens, [MASK] and [UNK] show."""
@@ -175,9 +178,9 @@ class Vocabulary:
         text = re.sub(r" ([.,;:!?%)\]}])", r"\1", " ".join(text.split()))
         return re.sub(r"([(\[{]) ", r"\1", text)
 
-    def _find_ids(self, text: str) -> list[int]:
-        words = text.translate(CHARACTERS[self.lowercase]).split()
-        return [i for word in words for i in self._words[word][0]]
+    def _find_ids(self, text: str) -> bytes:
+        # Most words come in many chunks, with other punctuation around them.
+        return b"".join(map(self._word_ids.__getitem__, text.translate(CHARACTERS[self.lowercase]).split()))
 
     def _align(self, text: str) -> Encoding:
         characters = CHARACTERS[self.lowercase]

@@ -1,7 +1,11 @@
 """A corpus file holds what was read, is the same byte for byte each time, and appears whole or not at all."""
 
 import gzip
+import io
 import json
+import subprocess
+import tarfile
+import zlib
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -113,3 +117,46 @@ def test_a_missing_or_damaged_corpus_is_named(tmp_path):
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(InputError, match=r"documents\.jsonl\.gz: .*truncated"):
         list(stream(tmp_path / "corpus"))
+
+
+def test_the_same_bytes_from_any_number_of_processes(tmp_path):
+    """Some batches, one with repeated ids, of lines and of the members of a package."""
+    words = " ".join(f"word{i * 7919 % 1000}" for i in range(1000))
+    lines = [{"id": f"{i % 350}", "title": f"T{i}", "text": f"{i} {words}\n\nmore é {i}"} for i in range(400)]
+    path = write_lines(tmp_path / "own.jsonl", lines)
+    package = tmp_path / "bulk.tgz"
+    with tarfile.open(package, "w:gz") as archive:
+        for i in range(300):
+            data = f"<article><body><p>{i} {words}</p></body></article>".encode()
+            header = tarfile.TarInfo(f"a/{i % 280}.xml")
+            header.size = len(data)
+            archive.addfile(header, io.BytesIO(data))
+    for file, format in ((path, "jsonl"), (package, "jats")):
+        made = {}
+        for processes in (1, 2, 3):
+            counts = build_corpus([file, file], format, tmp_path / "corpus", processes)
+            made[processes] = (counts, (tmp_path / "corpus" / "documents.jsonl.gz").read_bytes())
+        assert made[1] == made[2] == made[3]
+        expected = {}
+        for document in read_documents(file, format):
+            expected.setdefault(document.id, document)
+        assert list(stream(tmp_path / "corpus")) == list(expected.values())
+        zipped = made[1][1]
+        assert subprocess.run(["gzip", "-t"], input=zipped).returncode == 0
+        first = zlib.decompressobj(wbits=31)  # of the first gzip member
+        first.decompress(zipped)
+        assert first.eof
+        assert not first.unused_data
+
+
+def test_a_bad_file_is_the_same_error_from_any_number_of_processes(tmp_path):
+    files = [write_lines(tmp_path / "good.jsonl", [{"id": "1", "text": "one"}]), tmp_path / "bad.jsonl"]
+    files[1].write_text('{"text": "fine"}\n{"text": \n{"text": ')
+    messages = []
+    for processes in (1, 2):
+        with pytest.raises(InputError) as caught:
+            build_corpus(files, "jsonl", tmp_path / "corpus", processes)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert messages[0].startswith(f"{files[1]}:2: expected")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["bad.jsonl", "good.jsonl"]

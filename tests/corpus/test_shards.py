@@ -99,6 +99,21 @@ def test_shards_hold_every_sentence_of_the_corpus(corpus, small, shards):
     ]
 
 
+def test_the_same_bytes_from_any_number_of_processes(small, tmp_path):
+    """Of a corpus of several batches."""
+    text = "Some words that are repeated. " * 100
+    lines = [{"id": f"{i}", "text": f"Number {i}. {text}"} for i in range(1000)]
+    (tmp_path / "raw.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    build_corpus([tmp_path / "raw.jsonl"], "jsonl", tmp_path / "corpus")
+    made = []
+    for processes in (1, 2):
+        counts = build_shards(tmp_path / "corpus", small, tmp_path / "shards", 0.1, processes)
+        made.append((counts, {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}))
+    assert made[0] == made[1]
+    assert len(made[0][1]) == 5
+    assert made[0][0]["train"]["documents"] + made[0][0]["heldout"]["documents"] == 1000
+
+
 def test_counts(corpus, small, shards):
     folder, counts = shards
     assert json.loads((folder / "shards.json").read_text()) == counts
