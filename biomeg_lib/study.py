@@ -14,6 +14,7 @@ from pydantic import Field, PrivateAttr
 
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.grids import DIRECT, Cell, ClassificationGrid, Grid, Job, NerGrid, QuestionGrid
+from biomeg_lib.kernels import Choice
 from biomeg_lib.model.config import PRESETS, ModelConfig, config_for
 from biomeg_lib.params import TAG, Injected, Location, ParamsFile, suggestion, validate
 from biomeg_lib.schema import (
@@ -38,6 +39,8 @@ class Study(Strict):
     title: str
     description: str
     threads: Count = 1
+    kernels: Choice = "auto"  # how, not what is computed, as is `compile`: neither decides a result but by rounding
+    compile: bool = False  # torch.compile for encoders, with the plain kernels
     seeds: Annotated[list[Seed], Distinct] = Field(min_length=1)
     corpora: dict[Name, Corpus] = {}
     vocabularies: dict[Name, Annotated[WordPieceFile | SentencePieceModel, Field(discriminator=TAG)]] = {}

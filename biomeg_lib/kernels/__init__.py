@@ -206,7 +206,7 @@ def packs(x: Tensor, head_size: int, p: float) -> bool:
     return half and head_size % 8 == 0 and head_size <= 256 and torch.cuda.get_device_capability(x.device) >= (8, 0)
 
 
-def attention(qkv: Tensor, bias: Tensor, packed: Packed, heads: int, p: float) -> Tensor:
+def attention(qkv: Tensor, bias: Tensor, packed: Packed, heads: int, p: float, queries: Tensor | None = None) -> Tensor:
     """Scaled dot-product self-attention where `packs` is true.
 
     Args:
@@ -215,17 +215,24 @@ def attention(qkv: Tensor, bias: Tensor, packed: Packed, heads: int, p: float) -
         packed: where sequences begin and end.
         heads: how many.
         p: dropout of the attention probabilities.
+        queries: float[R, H], for `packed.query_bounds`; then `qkv` is float[N, 2H] without them.
 
     Returns:
-        float[N, H].
+        float[N, H], or float[R, H].
     """
     if qkv.device.type == "cpu":
-        return cpu.attention(qkv, bias, packed, heads, p, _seed(p))
+        return cpu.attention(queries, qkv, bias, packed, heads, p, _seed(p))
     from torch.nn.attention.varlen import varlen_attn
 
-    query, key, value = (qkv + bias.to(qkv.dtype)).view(len(qkv), 3, heads, -1).unbind(1)
-    bounds, longest = packed.bounds, packed.longest
-    return varlen_attn(query, key, value, bounds, bounds, longest, longest).flatten(1)
+    hidden, asked = len(bias) // 3, packed.bounds if packed.query_bounds is None else packed.query_bounds
+    bias = bias.to(qkv.dtype)
+    if queries is None:
+        query, key, value = (qkv + bias).split(hidden, dim=1)
+    else:
+        query = queries + bias[:hidden]
+        key, value = (qkv + bias[hidden:]).split(hidden, dim=1)
+    parts = (part.unflatten(1, (heads, -1)) for part in (query, key, value))
+    return varlen_attn(*parts, asked, packed.bounds, packed.longest, packed.longest).flatten(1)
 
 
 def adam(groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float) -> torch.optim.Optimizer:

@@ -397,7 +397,6 @@ static void product(i64 m, i64 n, i64 k, const float *a, i64 rs, i64 cs, const f
 /* --- attention ----------------------------------------------------------------------------------------------------- */
 
 #define QUERIES 64 /* rows of a block of scores */
-#define AHEAD 12 /* rows: the processor does not see rows so far apart coming */
 
 /* to[length, size] = (from + bias) * factor, from rows `stride` apart */
 static void gather(const float *from, i64 stride, const float *bias, float factor, i64 length, i64 size, float *to)
@@ -405,7 +404,6 @@ static void gather(const float *from, i64 stride, const float *bias, float facto
     for (i64 t = 0; t < length; t++) {
         const float *restrict row = from + t * stride;
         float *restrict out = to + t * size;
-        for (i64 d = 0; d < size; d += 16) __builtin_prefetch(row + AHEAD * stride + d);
 #pragma omp simd
         for (i64 d = 0; d < size; d++) out[d] = (row[d] + bias[d]) * factor;
     }
@@ -436,15 +434,17 @@ static float *scratch(i64 floats)
     return memory;
 }
 
-/* Self-attention of packed sequences.
+/* Self-attention of packed sequences, of all tokens or of some.
  *
- * qkv[tokens, 3 * heads * size] without its bias: all queries, all keys, all values, each head after head. Sequence s is
- * tokens bounds[s] ... bounds[s + 1] - 1. out[tokens, heads * size]; lse[heads, tokens] = log of the sum of exponentials.
- * size is a multiple of VL. Returns nonzero if memory is short. */
-int attention_forward(const float *qkv, const float *bias, const i64 *bounds, i64 sequences, i64 heads, i64 size,
-                      float *out, float *lse, double p, uint64_t seed, int threads)
+ * Rows of q are q_stride apart, those of kv (keys, then values) kv_stride; heads * size numbers of each, head after head,
+ * without their bias[3 * heads * size]. Sequence s is the queries q_bounds[s] ... q_bounds[s + 1] - 1 and the keys
+ * bounds[s] ... bounds[s + 1] - 1. out[queries, heads * size]; lse[heads, queries] = log of the sum of exponentials. size
+ * is a multiple of VL. Returns nonzero if memory is short. */
+int attention_forward(const float *q, i64 q_stride, const float *kv, i64 kv_stride, const float *bias,
+                      const i64 *q_bounds, const i64 *bounds, i64 sequences, i64 heads, i64 size, float *out,
+                      float *lse, double p, uint64_t seed, int threads)
 {
-    const i64 hidden = heads * size, stride = 3 * hidden, tokens = bounds[sequences];
+    const i64 hidden = heads * size, total = q_bounds[sequences];
     const float factor = 1.0f / sqrtf((float)size), rescale = (float)(1.0 / (1.0 - p));
     const uint32_t limit = limit_of(p);
     i64 longest = 0;
@@ -466,13 +466,15 @@ int attention_forward(const float *qkv, const float *bias, const i64 *bounds, i6
             if (!memory) continue;
             const i64 s = task / heads, head = task % heads, start = bounds[s], length = bounds[s + 1] - start;
             const i64 padded = (length + VL - 1) / VL * VL;
-            const float *base = qkv + start * stride + head * size, *own = bias + head * size;
-            gather(base + hidden, stride, own + hidden, 1.0f, length, size, keys);
-            gather(base + 2 * hidden, stride, own + 2 * hidden, 1.0f, length, size, values);
+            const i64 asking = q_bounds[s], queried = q_bounds[s + 1] - asking;
+            const float *base = kv + start * kv_stride + head * size, *own = bias + head * size;
+            if (!queried) continue;
+            gather(base, kv_stride, own + hidden, 1.0f, length, size, keys);
+            gather(base + hidden, kv_stride, own + 2 * hidden, 1.0f, length, size, values);
             transpose(keys, length, size, turned, padded);
-            for (i64 first = 0; first < length; first += QUERIES) {
-                const i64 count = length - first < QUERIES ? length - first : QUERIES;
-                gather(base + first * stride, stride, own, factor, count, size, queries);
+            for (i64 first = asking; first < asking + queried; first += QUERIES) {
+                const i64 left = asking + queried - first, count = left < QUERIES ? left : QUERIES;
+                gather(q + first * q_stride + head * size, q_stride, own, factor, count, size, queries);
                 product(count, padded, size, queries, size, 1, turned, padded, scores, padded, 0);
                 for (i64 i = 0; i < count; i++) {
                     float *restrict row = scores + i * padded;
@@ -484,10 +486,10 @@ int attention_forward(const float *qkv, const float *bias, const i64 *bounds, i6
                         row[j] = exponential(row[j] - largest);
                         sum += row[j];
                     }
-                    lse[head * tokens + start + first + i] = largest + logf(sum);
+                    lse[head * total + first + i] = largest + logf(sum);
                     const float share = rescale / sum;
                     if (p > 0.0) {
-                        const uint32_t key = row_key(seed, (start + first + i) * heads + head);
+                        const uint32_t key = row_key(seed, (first + i) * heads + head);
 #pragma omp simd
                         for (i64 j = 0; j < length; j++) row[j] *= kept(key, j, limit) * share;
                     } else {
@@ -496,18 +498,19 @@ int attention_forward(const float *qkv, const float *bias, const i64 *bounds, i6
                     }
                 }
                 product(count, size, length, scores, padded, 1, values, size,
-                        out + (start + first) * hidden + head * size, hidden, 0);
+                        out + first * hidden + head * size, hidden, 0);
             }
         }
     }
     return failed;
 }
 
-/* dqkv[tokens, 3 * heads * size] from the arguments of forward, its lse, and dout[tokens, heads * size]. */
-int attention_backward(const float *qkv, const float *bias, const i64 *bounds, i64 sequences, i64 heads, i64 size,
-                       const float *lse, const float *dout, float *dqkv, double p, uint64_t seed, int threads)
+/* dq and dkv, laid out as q and kv, from the arguments of forward, its lse, and dout[queries, heads * size]. */
+int attention_backward(const float *q, i64 q_stride, const float *kv, i64 kv_stride, const float *bias,
+                       const i64 *q_bounds, const i64 *bounds, i64 sequences, i64 heads, i64 size, const float *lse,
+                       const float *dout, float *dq, float *dkv, double p, uint64_t seed, int threads)
 {
-    const i64 hidden = heads * size, stride = 3 * hidden, tokens = bounds[sequences];
+    const i64 hidden = heads * size, total = q_bounds[sequences];
     const float factor = 1.0f / sqrtf((float)size), rescale = (float)(1.0 / (1.0 - p));
     const uint32_t limit = limit_of(p);
     i64 longest = 0;
@@ -530,25 +533,33 @@ int attention_backward(const float *qkv, const float *bias, const i64 *bounds, i
             if (!memory) continue;
             const i64 s = task / heads, head = task % heads, start = bounds[s], length = bounds[s + 1] - start;
             const i64 padded = (length + VL - 1) / VL * VL;
-            const float *base = qkv + start * stride + head * size, *own = bias + head * size;
-            float *dbase = dqkv + start * stride + head * size;
-            gather(base + hidden, stride, own + hidden, 1.0f, length, size, keys);
-            gather(base + 2 * hidden, stride, own + 2 * hidden, 1.0f, length, size, values);
+            const i64 asking = q_bounds[s], queried = q_bounds[s + 1] - asking;
+            const float *base = kv + start * kv_stride + head * size, *own = bias + head * size;
+            float *dbase = dkv + start * kv_stride + head * size;
+            for (i64 t = 0; t < length && !queried; t++) {
+                memset(dbase + t * kv_stride, 0, sizeof(float) * size);
+                memset(dbase + t * kv_stride + hidden, 0, sizeof(float) * size);
+            }
+            if (!queried) continue;
+            gather(base, kv_stride, own + hidden, 1.0f, length, size, keys);
+            gather(base + hidden, kv_stride, own + 2 * hidden, 1.0f, length, size, values);
             transpose(keys, length, size, keys_turned, padded);
             transpose(values, length, size, values_turned, padded);
-            for (i64 first = 0; first < length; first += QUERIES) {
-                const i64 count = length - first < QUERIES ? length - first : QUERIES;
-                const float *up = dout + (start + first) * hidden + head * size;
-                gather(base + first * stride, stride, own, factor, count, size, queries);
+            for (i64 first = asking; first < asking + queried; first += QUERIES) {
+                const i64 left = asking + queried - first, count = left < QUERIES ? left : QUERIES;
+                const int later = first > asking;
+                const float *up = dout + first * hidden + head * size;
+                float *dquery = dq + first * q_stride + head * size;
+                gather(q + first * q_stride + head * size, q_stride, own, factor, count, size, queries);
                 product(count, padded, size, queries, size, 1, keys_turned, padded, scores, padded, 0);
                 product(count, padded, size, up, hidden, 1, values_turned, padded, slope, padded, 0);
                 for (i64 i = 0; i < count; i++) {
                     float *restrict row = scores + i * padded, *restrict grad = slope + i * padded;
                     float *restrict seen = shown + i * padded;
-                    const float base_line = lse[head * tokens + start + first + i];
+                    const float base_line = lse[head * total + first + i];
                     float sum = 0.0f;
                     if (p > 0.0) {
-                        const uint32_t key = row_key(seed, (start + first + i) * heads + head);
+                        const uint32_t key = row_key(seed, (first + i) * heads + head);
 #pragma omp simd reduction(+ : sum)
                         for (i64 j = 0; j < length; j++) {
                             float keep = kept(key, j, limit) * rescale, share = exponential(row[j] - base_line);
@@ -569,11 +580,11 @@ int attention_backward(const float *qkv, const float *bias, const i64 *bounds, i
 #pragma omp simd
                     for (i64 j = 0; j < length; j++) grad[j] = row[j] * (grad[j] - sum);
                 }
-                product(length, size, count, shown, 1, padded, up, hidden, dbase + 2 * hidden, stride, first > 0);
-                product(length, size, count, slope, 1, padded, queries, size, dbase + hidden, stride, first > 0);
-                product(count, size, length, slope, padded, 1, keys, size, dbase + first * stride, stride, 0);
+                product(length, size, count, shown, 1, padded, up, hidden, dbase + hidden, kv_stride, later);
+                product(length, size, count, slope, 1, padded, queries, size, dbase, kv_stride, later);
+                product(count, size, length, slope, padded, 1, keys, size, dquery, q_stride, 0);
                 for (i64 i = 0; i < count; i++) {
-                    float *restrict row = dbase + (first + i) * stride;
+                    float *restrict row = dquery + i * q_stride;
 #pragma omp simd
                     for (i64 j = 0; j < size; j++) row[j] *= factor;
                 }

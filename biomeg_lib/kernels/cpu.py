@@ -44,6 +44,7 @@ _LOGITS = 80 << 20  # bytes of logits at a time
 _I64, _INT, _FLOAT, _DOUBLE, _U64 = ctypes.c_int64, ctypes.c_int, ctypes.c_float, ctypes.c_double, ctypes.c_uint64
 _POINTER = ctypes.c_void_p
 LANES = 16  # the size of a head is a multiple of this
+_ATTENTION = (_POINTER, _I64, _POINTER, _I64, *[_POINTER] * 3, _I64, _I64, _I64)
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "column_sum": (_POINTER, _I64, _I64, _POINTER, _POINTER, _INT),
     "bias_gelu_forward": (*[_POINTER] * 3, _I64, _I64, _INT, _INT),
@@ -52,8 +53,8 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "residual_norm_backward": (*[_POINTER] * 10, _I64, _I64, _DOUBLE, _U64, _INT),
     "dropout": (_POINTER, _POINTER, _I64, _I64, _DOUBLE, _U64, _INT),
     "cross_entropy": (*[_POINTER] * 4, _I64, _I64, _FLOAT, _INT, _INT),
-    "attention_forward": (*[_POINTER] * 3, _I64, _I64, _I64, _POINTER, _POINTER, _DOUBLE, _U64, _INT),
-    "attention_backward": (*[_POINTER] * 3, _I64, _I64, _I64, *[_POINTER] * 3, _DOUBLE, _U64, _INT),
+    "attention_forward": (*_ATTENTION, *[_POINTER] * 2, _DOUBLE, _U64, _INT),
+    "attention_backward": (*_ATTENTION, *[_POINTER] * 4, _DOUBLE, _U64, _INT),
 }
 
 
@@ -341,27 +342,50 @@ def linear_cross_entropy(
 
 
 class _Attention(Function):
+    """`queries` is None where all three are in `keys_values`."""
+
     @staticmethod
-    def forward(ctx, qkv, bias, bounds, heads, p, seed):
-        qkv = qkv.contiguous()
-        tokens, hidden = len(qkv), qkv.shape[1] // 3
-        shape = (len(bounds) - 1, heads, hidden // heads)
-        out, lse = torch.empty(tokens, hidden), torch.empty(heads, tokens)
-        _call("attention_forward", qkv, bias, bounds, *shape, out, lse, p, seed)
-        ctx.save_for_backward(qkv, bias, bounds, lse)
-        ctx.shape, ctx.p, ctx.seed = shape, p, seed
+    def forward(ctx, queries, keys_values, bias, packed, heads, p, seed):
+        keys_values, hidden = keys_values.contiguous(), len(bias) // 3
+        queries = None if queries is None else queries.contiguous()
+        asked = packed.bounds if packed.query_bounds is None else packed.query_bounds
+        rows = len(keys_values if queries is None else queries)
+        out, lse = torch.empty(rows, hidden), torch.empty(heads, rows)
+        shape = (len(asked) - 1, heads, hidden // heads)
+        ctx.arguments = (bias, asked, packed.bounds, *shape)
+        _call("attention_forward", *_places(queries, keys_values), *ctx.arguments, out, lse, p, seed)
+        ctx.save_for_backward(queries, keys_values, lse)
+        ctx.p, ctx.seed = p, seed
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dout):
-        qkv, bias, bounds, lse = ctx.saved_tensors
-        dqkv, dbias, dout = torch.empty_like(qkv), torch.empty_like(bias), dout.contiguous()
-        _call("attention_backward", qkv, bias, bounds, *ctx.shape, lse, dout, dqkv, ctx.p, ctx.seed)
-        _call("column_sum", dqkv, len(qkv), len(bias), dbias, _partial(len(bias)))
-        return dqkv, dbias, None, None, None, None
+        queries, keys_values, lse = ctx.saved_tensors
+        dqueries = None if queries is None else torch.empty_like(queries)
+        dkeys_values, dout = torch.empty_like(keys_values), dout.contiguous()
+        given, made = _places(queries, keys_values), _places(dqueries, dkeys_values)
+        _call("attention_backward", *given, *ctx.arguments, lse, dout, made[0], made[2], ctx.p, ctx.seed)
+        parts = [part for part in (dqueries, dkeys_values) if part is not None]
+        return dqueries, dkeys_values, torch.cat([_column_sum(part) for part in parts]), None, None, None, None
 
 
-def attention(qkv: Tensor, bias: Tensor, packed: Packed, heads: int, p: float, seed: int) -> Tensor:
+def _places(queries: Tensor | None, keys_values: Tensor) -> tuple[int, int, int, int]:
+    """Addresses of queries and of keys, each with the distance of its rows."""
+    width, address = keys_values.shape[1], keys_values.data_ptr()
+    if queries is None:
+        return address, width, address + 4 * (width // 3), width
+    return queries.data_ptr(), queries.shape[1], address, width
+
+
+def _column_sum(x: Tensor) -> Tensor:
+    out = torch.empty(x.shape[1])
+    _call("column_sum", x, *x.shape, out, _partial(len(out)))
+    return out
+
+
+def attention(
+    queries: Tensor | None, keys_values: Tensor, bias: Tensor, packed: Packed, heads: int, p: float, seed: int
+) -> Tensor:
     """See `kernels`."""
-    return _Attention.apply(qkv, bias, packed.bounds, heads, p, seed)
+    return _Attention.apply(queries, keys_values, bias, packed, heads, p, seed)

@@ -1,6 +1,6 @@
 """What operations share: how sequences without padding lie in one tensor, and the gradient of a weight used twice."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,10 +13,12 @@ class Packed:
     Attributes:
         bounds: int64[B + 1] (int32 on CUDA, which its attention asks for): sequence b is bounds[b] ... bounds[b+1] - 1.
         longest: no sequence has more tokens than this.
+        query_bounds: the same of those tokens alone that attend to others, if they are not all.
     """
 
     bounds: Tensor
     longest: int
+    query_bounds: Tensor | None = None
 
     @classmethod
     def of_mask(cls, mask: Tensor) -> "Packed":
@@ -31,6 +33,11 @@ class Packed:
         """B sequences of T tokens each."""
         dtype = torch.int32 if device.type == "cuda" else torch.int64
         return cls(torch.arange(0, (batch + 1) * length, length, dtype=dtype, device=device), length)
+
+    def asked_by(self, rows: Tensor) -> "Packed":
+        """The same sequences, attended to by some tokens alone: int64[R], ascending."""
+        bounds = torch.searchsorted(rows, self.bounds, out_int32=self.bounds.dtype == torch.int32)
+        return replace(self, query_bounds=bounds)
 
 
 class Tie:

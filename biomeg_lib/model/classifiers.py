@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.model.config import ModelConfig, check_dropout
-from biomeg_lib.model.losses import CrossEntropy
+from biomeg_lib.model.losses import IGNORE, CrossEntropy
 from biomeg_lib.model.transformer import Dropout, Encoder, init_weights
 
 
@@ -101,14 +101,24 @@ class Classifier(nn.Module):
 class TokenClassifier(Classifier):
     """A label for every token: named entities."""
 
-    def forward(self, tokens: Tensor, types: Tensor, mask: Tensor | None) -> Tensor:
-        """int64[B, T] tokens and types, bool[B, T] mask (True = real) or None -> logits float[B, T, L]."""
-        return self.classifier(self.encoder(tokens, types, mask))
+    def forward(self, tokens: Tensor, types: Tensor, mask: Tensor | None, rows: Tensor | None = None) -> Tensor:
+        """Score labels.
+
+        Args:
+            tokens, types: int64[B, T].
+            mask: bool[B, T], True for real tokens; None for all.
+            rows: int64[R], indices into the flattened B*T of the tokens to score; None for all.
+
+        Returns:
+            Logits float[B, T, L], or float[R, L] with `rows`.
+        """
+        return self.classifier(self.encoder(tokens, types, mask, rows))
 
     def loss(self, batch: LabelledInputs) -> tuple[Tensor, dict[str, Tensor]]:
         """The criterion over the tokens with a label (0 for a batch without any), and no parts."""
-        logits = self(batch.tokens, batch.types, batch.mask)
-        return self.criterion(logits.flatten(0, 1), batch.labels.flatten()), {}
+        labels = batch.labels.flatten()
+        rows = (labels != IGNORE).nonzero().squeeze(1)
+        return self.criterion(self(batch.tokens, batch.types, batch.mask, rows), labels.index_select(0, rows)), {}
 
 
 class TextClassifier(Classifier):

@@ -103,16 +103,21 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, layout: Packed | Padded, rows: Tensor | None) -> Tensor:
         """float[N, H] -> float[N, H], or [R, H] of some rows, without the bias of `output`."""
-        qkv = F.linear(x, self.qkv.weight)
         p = self.dropout if self.training else 0.0
-        if isinstance(layout, Packed):
-            # counted here, so that a rank that holds some of the heads runs the same code
-            heads = qkv.shape[1] // (3 * self.head_size)
-            context = kernels.attention(qkv, self.qkv.bias, layout, heads, p)
-        else:
-            context = self._padded(qkv + self.qkv.bias, layout, p)
+        weight, bias = self.qkv.weight, self.qkv.bias
+        # counted here, so that a rank that holds some of the heads runs the same code
+        heads = len(bias) // (3 * self.head_size)
         # index_select, not indexing: its gradient is an addition of rows, not a serial scatter of elements
-        return F.linear(context if rows is None else context.index_select(0, rows), self.output.weight)
+        if isinstance(layout, Padded):
+            context = self._padded(F.linear(x, weight, bias), layout, p)
+            context = context if rows is None else context.index_select(0, rows)
+        elif rows is None:
+            context = kernels.attention(F.linear(x, weight), bias, layout, heads, p)
+        else:
+            of_queries, of_others = weight.split([len(bias) // 3, 2 * len(bias) // 3])
+            queries = F.linear(x.index_select(0, rows), of_queries)
+            context = kernels.attention(F.linear(x, of_others), bias, layout.asked_by(rows), heads, p, queries)
+        return F.linear(context, self.output.weight)
 
     def _padded(self, qkv: Tensor, layout: Padded, p: float) -> Tensor:
         qkv = qkv.view(layout.batch, layout.length, 3, -1, self.head_size)
@@ -161,7 +166,7 @@ class Block(nn.Module):
             x, normed: float[N, H], the residual stream and, for pre-LN, its `attention_norm`; for post-LN the same.
             layout: where sequences begin and end.
             following: pre-LN alone: the LayerNorm that comes next, of the next block or the final one.
-            rows: int64[R], the rows that are wanted; None for all.
+            rows: int64[R], ascending, the rows that are wanted; None for all.
 
         Returns:
             The same two for what comes next, float[N, H], or float[R, H] with `rows`.
@@ -209,9 +214,9 @@ class Encoder(nn.Module):
             tokens, types: int64[B, T].
             mask: bool[B, T], True for real tokens; None where there is no padding, which is faster, and which is the
                 caller's to say, since to look would make a GPU wait. Every sequence has a real token.
-            rows: int64[R], indices into the flattened B*T of the tokens whose vectors are wanted, none of them padding;
-                None for all. The last block's output projection and MLP are then spared for the others: a quarter of
-                the arithmetic of `tiny` with 8k words.
+            rows: int64[R], indices into the flattened B*T of the tokens whose vectors are wanted, none of them padding,
+                in any order; None for all. Of the last block, the others then need nothing but keys and values: a
+                quarter of the arithmetic of `tiny` with 8k words is spared.
 
         Returns:
             float[B, T, H], or float[R, H] with `rows`, after the final LayerNorm; at padding, values without meaning.
@@ -224,20 +229,23 @@ class Encoder(nn.Module):
         p = attention.dropout if self.training else 0.0
         if mask is not None and mask.device.type == "cpu" and not torch.compiler.is_compiling() and mask.all():
             mask = None
+        order = None
         if not kernels.packs(self.embeddings.word.weight, attention.head_size, p):
-            layout = Padded(batch, length, None if mask is None else mask[:, None, None, :])
-            x = self._encode(tokens, types, None, layout, rows)
+            layout, kept = Padded(batch, length, None if mask is None else mask[:, None, None, :]), None
         elif mask is None:
-            x = self._encode(tokens, types, None, Packed.of_full(batch, length, tokens.device), rows)
+            layout, kept = Packed.of_full(batch, length, tokens.device), None
         else:
-            real = mask.flatten()
-            if rows is not None:
-                rows = (real.cumsum(0) - 1).index_select(0, rows)
+            layout, real = Packed.of_mask(mask), mask.flatten()
             kept = real.nonzero().squeeze(1)
-            x = self._encode(tokens, types, kept, Packed.of_mask(mask), rows)
-            if rows is None:
-                x = x.new_zeros(batch * length, x.shape[1]).index_copy(0, kept, x)
-        return x if rows is not None else x.view(batch, length, -1)
+            rows = rows if rows is None else (real.cumsum(0) - 1).index_select(0, rows)
+        if rows is not None:
+            rows, order = rows.sort()
+        x = self._encode(tokens, types, kept, layout, rows)
+        if order is not None:
+            return x.index_select(0, order.argsort())
+        if kept is not None:
+            x = x.new_zeros(batch * length, x.shape[1]).index_copy(0, kept, x)
+        return x.view(batch, length, -1)
 
     def attention_maps(self, tokens: Tensor, types: Tensor, mask: Tensor | None) -> list[Tensor]:
         """The attention probabilities of each block, float[B, A, T, T]: row t is what token t attends to."""

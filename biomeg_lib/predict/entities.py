@@ -41,6 +41,8 @@ def entities_of(
     for number, (spans, tags) in enumerate(zip(spans_per_sentence, tags_per_sentence, strict=True)):
         if len(spans) != len(tags):
             raise BiomegError(f"expected {len(spans)} tags in sentence {number}, found {len(tags)}")
+        if tags.count("O") == len(tags):  # as in most sentences
+            continue
         for kind, first, stop in entity_spans(tags):
             start, end = spans[first][0], spans[stop - 1][1]
             entities.append(Entity(kind, start, end, text[start:end]))

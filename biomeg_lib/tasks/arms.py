@@ -61,6 +61,8 @@ class Arm(ABC):
             self._go_on_from(earlier.run(seed))
         elif weights is not None:
             self.model.load_encoder(weights)
+        if study.compile:
+            self.model.encoder.compile()
 
     def _go_on_from(self, run: str) -> None:
         folder = self.study.run_directory("finetune", run)

@@ -19,12 +19,11 @@ from biomeg_lib.model import ModelConfig, TextClassifier
 from biomeg_lib.schema import Benchmark
 from biomeg_lib.study import Study
 from biomeg_lib.tasks.arms import Arm, criterion_for
-from biomeg_lib.tasks.batching import TokenBatch, evaluation_batches, pad, real_tokens
+from biomeg_lib.tasks.batching import TokenBatch, evaluation_batches, evaluation_tokens, pad, real_tokens
 from biomeg_lib.tasks.classification import TextFeature, build, pair_examples, relation_examples
-from biomeg_lib.tasks.splits import subset, with_held_out
+from biomeg_lib.tasks.splits import of_records, subset, with_held_out
 from biomeg_lib.vocab import Vocabulary
 
-EVALUATION_TOKENS = 8192  # padded tokens a batch without gradients
 PAIR_LABELS = ("0", "1")
 
 
@@ -98,8 +97,11 @@ class ClassificationArm(Arm):
     data: ClassificationData
 
     def training_features(self) -> list[TextFeature]:
-        self.training = subset(self.data.splits["train"], self.cell.fraction, self.seed)
-        return features_of(self.training, self.vocabulary, self.cell.marking, self.grid.length, self.data.labels)
+        records = self.data.splits["train"]
+        chosen = subset(range(len(records)), self.cell.fraction, self.seed)
+        self.training = [records[i] for i in chosen]
+        features = self.data.features("train", self.vocabulary, self.cell.marking, self.grid.length)
+        return of_records(features, chosen, lambda feature: feature.example)
 
     def _counts(self) -> Counter[int]:
         return Counter(feature.label for feature in self.features)
@@ -173,7 +175,8 @@ def predict_labels(
     """The likeliest label of each feature, and its probability; in evaluation mode, without gradients."""
     place = next(model.parameters()).device
     found = [("", 0.0)] * len(features)
-    for indices in evaluation_batches([len(feature.tokens) for feature in features], EVALUATION_TOKENS):
+    lengths = [len(feature.tokens) for feature in features]
+    for indices in evaluation_batches(lengths, evaluation_tokens(place, lengths)):
         batch = text_batch([features[i] for i in indices], pad_id)
         logits = model(batch.tokens.to(place), batch.types.to(place), batch.mask.to(place))
         chances, chosen = logits.float().softmax(-1).max(-1)

@@ -6,8 +6,6 @@ trained in full, its epoch chosen on the development set, and the test set is sc
 
 from typing import Any
 
-import torch
-
 from biomeg_lib.files import atomic_open
 from biomeg_lib.grids import Cell, Job
 from biomeg_lib.prepare import ensure_vocabulary
@@ -16,6 +14,7 @@ from biomeg_lib.tasks.arms import Arm
 from biomeg_lib.tasks.classification_arm import ClassificationArm, load_classification
 from biomeg_lib.tasks.ner_arm import NerArm, load_ner
 from biomeg_lib.tasks.question_arm import QuestionArm, load_questions
+from biomeg_lib.training.environment import set_up
 from biomeg_lib.training.loop import CHECKPOINT_SECONDS, evaluation_mode
 from biomeg_lib.training.pretrain import pretrain
 from biomeg_lib.training.rundir import RunDirectory
@@ -41,7 +40,7 @@ def run_job(study: Study, job: Job) -> list[dict[str, Any]]:
     Returns:
         The metrics.json of its runs, see `train_run`.
     """
-    torch.set_num_threads(study.threads)
+    set_up(study.threads, study.kernels)
     for before in study.earlier_jobs(job):
         run_job(study, before)
     data = load_benchmark(study, job.benchmark)

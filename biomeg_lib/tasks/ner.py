@@ -13,6 +13,7 @@ get right.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from typing import Literal, get_args
 
 import numpy as np
@@ -78,22 +79,44 @@ def build(
     index = {label: position for position, label in enumerate(labels)}
     tags = sorted({tag for sentence in sentences for tag in sentence.tags})
     labels_for = {tag: _first_and_further(tag, labelling, index) for tag in tags}
+    targets_of = _Targets(labels_for)
+    pieces_of = _pieces_of(dict.fromkeys(word for sentence in sentences for word in sentence.words), vocabulary)
     features: list[Feature] = []
     for number, sentence in enumerate(sentences):
-        pieces: list[list[int]] = [[] for _ in sentence.words]
-        encoding = vocabulary.encode_words(sentence.words)
-        for piece, word in zip(encoding.ids, encoding.words, strict=True):
-            pieces[word].append(piece)
-        for start, stop in _windows([len(word) for word in pieces], room):
-            tokens, targets, first = [vocabulary.cls_id], [NO_LABEL], []
-            for word, tag in zip(pieces[start:stop], sentence.tags[start:stop], strict=True):
-                label, further = labels_for[tag]
-                kept = word[:room]
-                first.append(len(tokens))
-                tokens += kept
-                targets += [label] + [further] * (len(kept) - 1)
-            features.append(Feature([*tokens, vocabulary.sep_id], [*targets, NO_LABEL], first, number, start))
+        pieces = [pieces_of[word][:room] for word in sentence.words]
+        sizes = list(map(len, pieces))
+        for start, stop in _windows(sizes, room):
+            shown = sizes[start:stop]
+            tokens = [vocabulary.cls_id, *chain.from_iterable(pieces[start:stop]), vocabulary.sep_id]
+            targets = map(targets_of.__getitem__, zip(sentence.tags[start:stop], shown, strict=True))
+            targets = [NO_LABEL, *chain.from_iterable(targets), NO_LABEL]
+            first = list(accumulate(shown[:-1], initial=1))
+            features.append(Feature(tokens, targets, first, number, start))
     return features
+
+
+class _Targets(dict):
+    """(tag, number of pieces) -> the label of each piece."""
+
+    def __init__(self, labels_for: dict[str, tuple[int, int]]):
+        super().__init__()
+        self._labels_for = labels_for
+
+    def __missing__(self, key: tuple[str, int]) -> list[int]:
+        tag, size = key
+        first, further = self._labels_for[tag]
+        self[key] = targets = [first] + [further] * (size - 1)
+        return targets
+
+
+def _pieces_of(words: Iterable[str], vocabulary: Vocabulary) -> dict[str, list[int]]:
+    """The pieces of each word, found once however often it occurs."""
+    words = list(words)
+    rows: list[list[int]] = [[] for _ in words]
+    encoding = vocabulary.encode_words(words)
+    for piece, word in zip(encoding.ids, encoding.words, strict=True):
+        rows[word].append(piece)
+    return dict(zip(words, rows, strict=True))
 
 
 def decode(
@@ -119,24 +142,41 @@ def decode(
     """
     if len(features) != len(predictions):
         raise BiomegError(f"expected predictions for {len(features)} features, found {len(predictions)}")
-    tags: list[list[str | None]] = [[None] * len(sentence.words) for sentence in sentences]
+    chosen = []
     for feature, row in zip(features, predictions, strict=True):
         predicted = np.asarray(row)
         if predicted.ndim != 1 or len(predicted) < len(feature.tokens):
             wanted = f"one prediction for each of {len(feature.tokens)} tokens of sentence {feature.sentence}"
             raise BiomegError(f"expected {wanted}, found an array of shape {predicted.shape}")
-        chosen = predicted[feature.first].tolist()
-        if not all(0 <= label < len(labels) for label in chosen):
+        chosen.append(predicted[feature.first].tolist())
+        if not all(0 <= label < len(labels) for label in chosen[-1]):
             raise BiomegError(f"expected label indices from 0 to {len(labels) - 1} in sentence {feature.sentence}")
-        tags[feature.sentence][feature.start : feature.start + len(chosen)] = [labels[label] for label in chosen]
+    return tags_of(features, chosen, labels, sentences)
+
+
+def tags_of(
+    features: Sequence[Feature], chosen: Sequence[Sequence[int]], labels: Sequence[str], sentences: Sequence[Sentence]
+) -> list[list[str]]:
+    """As `decode`, from predictions per word: for each feature, a label index for each of its words.
+
+    Raises:
+        BiomegError: the features do not cover the sentences.
+    """
+    tags: list[list[str]] = [[] for _ in sentences]
+    for feature, row in sorted(zip(features, chosen, strict=True), key=lambda pair: pair[0].start):
+        if len(tags[feature.sentence]) == feature.start:
+            tags[feature.sentence] += [labels[label] for label in row]
     for number, (row, sentence) in enumerate(zip(tags, sentences, strict=True)):
-        if None in row or len(row) != len(sentence.words):
+        if len(row) != len(sentence.words):
             raise BiomegError(f"expected features that cover sentence {number}, found words without a prediction")
     return tags
 
 
 def _windows(sizes: Sequence[int], room: int) -> Iterable[tuple[int, int]]:
     """Ranges of words, as few as can be, whose pieces fit into `room`; a word larger than that is alone."""
+    if sizes and sum(sizes) <= room:
+        yield 0, len(sizes)
+        return
     start, filled = 0, 0
     for word, size in enumerate(sizes):
         if filled + size > room and word > start:

@@ -18,12 +18,10 @@ from biomeg_lib.model import ModelConfig, TokenClassifier
 from biomeg_lib.schema import Benchmark
 from biomeg_lib.study import Study
 from biomeg_lib.tasks.arms import Arm, criterion_for
-from biomeg_lib.tasks.batching import TokenBatch, evaluation_batches, pad, real_tokens
-from biomeg_lib.tasks.ner import NO_LABEL, Feature, Labelling, build, decode, labels_of
-from biomeg_lib.tasks.splits import subset, with_held_out
+from biomeg_lib.tasks.batching import TokenBatch, evaluation_batches, evaluation_tokens, pad, real_tokens
+from biomeg_lib.tasks.ner import NO_LABEL, Feature, Labelling, build, labels_of, tags_of
+from biomeg_lib.tasks.splits import of_records, subset, with_held_out
 from biomeg_lib.vocab import Vocabulary
-
-EVALUATION_TOKENS = 8192  # padded tokens a batch without gradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +55,11 @@ class NerArm(Arm):
     data: NerData
 
     def training_features(self) -> list[Feature]:
-        self.training = subset(self.data.splits["train"], self.cell.fraction, self.seed)
-        return build(self.training, self.vocabulary, self.cell.labelling, self.grid.length, self.data.labels)
+        sentences = self.data.splits["train"]
+        chosen = subset(range(len(sentences)), self.cell.fraction, self.seed)
+        self.training = [sentences[i] for i in chosen]
+        features = self.data.features("train", self.vocabulary, self.cell.labelling, self.grid.length)
+        return of_records(features, chosen, lambda feature: feature.sentence)
 
     def copies(self) -> list[float]:
         """A sentence with an entity is shown twice, one without once: words cannot be drawn by themselves."""
@@ -118,10 +119,19 @@ def predict_tags(
 ) -> list[list[str]]:
     """Tags per word for every sentence; the model is in evaluation mode and gradients are off."""
     place = next(model.parameters()).device
-    predictions: list[Any] = [None] * len(features)
-    for indices in evaluation_batches([len(feature.tokens) for feature in features], EVALUATION_TOKENS):
-        batch = token_batch([features[i] for i in indices], pad_id)
-        logits = model(batch.tokens.to(place), batch.types.to(place), batch.mask.to(place))
-        for i, row in zip(indices, logits.argmax(-1).cpu().numpy(), strict=True):
-            predictions[i] = row
-    return decode(features, predictions, labels, sentences)
+    found: list[Any] = [None] * len(features)
+    lengths = [len(feature.tokens) for feature in features]
+    for indices in evaluation_batches(lengths, evaluation_tokens(place, lengths)):
+        some = [features[i] for i in indices]
+        batch = token_batch(some, pad_id)
+        # the words' first pieces alone
+        width = batch.tokens.shape[1]
+        first = [row * width + at for row, feature in enumerate(some) for at in feature.first]
+        rows = torch.tensor(first, device=place)
+        logits = model(batch.tokens.to(place), batch.types.to(place), batch.mask.to(place), rows)
+        chosen = logits.argmax(-1).tolist()
+        end = 0
+        for i, feature in zip(indices, some, strict=True):
+            start, end = end, end + len(feature.first)
+            found[i] = chosen[start:end]
+    return tags_of(features, found, labels, sentences)

@@ -24,12 +24,10 @@ from biomeg_lib.model import ModelConfig, SpanClassifier
 from biomeg_lib.schema import Benchmark
 from biomeg_lib.study import Study
 from biomeg_lib.tasks.arms import Arm
-from biomeg_lib.tasks.batching import SpanBatch, evaluation_batches, pad, real_tokens
+from biomeg_lib.tasks.batching import SpanBatch, evaluation_batches, evaluation_tokens, pad, real_tokens
 from biomeg_lib.tasks.spans import Prediction, SpanFeature, best_answer, build, decode, merge
-from biomeg_lib.tasks.splits import subset, with_held_out
+from biomeg_lib.tasks.splits import of_records, subset, with_held_out
 from biomeg_lib.vocab import Vocabulary
-
-EVALUATION_TOKENS = 8192  # padded tokens a batch without gradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,11 +99,11 @@ class QuestionArm(Arm):
 
     def training_features(self) -> list[SpanFeature]:
         questions = self.data.splits["train"]
-        if self.data.factoids is not None:
-            questions = [question for question in questions if question.answers]
-        self.training = subset(questions, self.cell.fraction, self.seed)
-        grid = self.grid
-        return build(self.training, self.vocabulary, grid.length, grid.stride, grid.max_question)
+        possible = [i for i, question in enumerate(questions) if self.data.factoids is None or question.answers]
+        chosen = subset(possible, self.cell.fraction, self.seed)
+        self.training = [questions[i] for i in chosen]
+        features = self.data.features("train", self.vocabulary, self.grid)
+        return of_records(features, chosen, lambda feature: feature.question)
 
     def copies(self) -> list[float]:
         return [1.0] * len(self.features)  # questions have no classes to balance
@@ -205,7 +203,8 @@ def predict_spans(
     place = next(model.parameters()).device
     starts: list[Any] = [None] * len(features)
     ends: list[Any] = [None] * len(features)
-    for indices in evaluation_batches([len(feature) for feature in features], EVALUATION_TOKENS):
+    lengths = [len(feature) for feature in features]
+    for indices in evaluation_batches(lengths, evaluation_tokens(place, lengths)):
         batch = span_batch([features[i] for i in indices], pad_id)
         logits = model(batch.tokens.to(place), batch.types.to(place), batch.mask.to(place)).cpu().numpy()
         for i, (start, end) in zip(indices, logits, strict=True):

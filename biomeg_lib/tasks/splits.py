@@ -48,3 +48,9 @@ def subset(items: Sequence[Item], fraction: float, seed: int) -> list[Item]:
     order = np.random.default_rng(seed).permutation(len(items))
     kept = order[: max(1, round(fraction * len(items)))]
     return [items[index] for index in sorted(kept.tolist())]
+
+
+def of_records(features: Sequence[Item], chosen: Sequence[int], record: Callable[[Item], int]) -> list[Item]:
+    """Those features that were made of the chosen records; `record` tells the index of a feature's."""
+    wanted = set(chosen)
+    return [feature for feature in features if record(feature) in wanted]

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from biomeg_lib.corpus.samples import PretrainingBatch, PretrainingSamples
@@ -10,7 +9,7 @@ from biomeg_lib.corpus.shards import open_split
 from biomeg_lib.model import ModelConfig, PretrainingModel
 from biomeg_lib.prepare import ensure_shards
 from biomeg_lib.study import Study
-from biomeg_lib.training.environment import device
+from biomeg_lib.training.environment import device, set_up
 from biomeg_lib.training.loop import CHECKPOINT_SECONDS, Recipe, evaluate_model, seed_step, to_device, train
 from biomeg_lib.training.rundir import RunDirectory, load_weights
 from biomeg_lib.vocab import Vocabulary
@@ -24,7 +23,7 @@ def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SEC
     Returns:
         The run's metrics.json: `heldout_mlm` and `heldout_order` (cross-entropy, nats), `heldout_accuracy` (share of
         masked pieces whose first guess is right), the same for the untrained model, `evaluations`, `tokens`,
-        `seconds`, `parameters`.
+        `seconds`, `input_wait` (the share of them that steps waited for their batches), `parameters`.
 
     Raises:
         BiomegError: the corpus cannot be had, or the folder holds another run.
@@ -33,7 +32,7 @@ def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SEC
     if run.complete:
         return run.metrics
     spec = study.pretraining[name]
-    torch.set_num_threads(study.threads)
+    set_up(study.threads, study.kernels)
     ensure_shards(study, spec.corpus, spec.vocabulary)
     vocabulary = Vocabulary.load(study.vocabulary_directory(spec.vocabulary))
     shards = study.shards_directory(spec.corpus, spec.vocabulary)
@@ -58,6 +57,8 @@ def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SEC
     )
     with run.start():
         model = new_model(config, spec.seed)
+        if study.compile:
+            model.encoder.compile()
         untrained = evaluate_model(model.to(device()), lambda m: heldout_figures(m, batches))
         trained = train(model, batch_of, recipe, run, lambda m: heldout_figures(m, batches), label=name)
         run.save_model(model, config)
@@ -71,6 +72,7 @@ def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SEC
                 "tokens": trained.tokens,
                 "epochs": spec.steps * spec.batch * spec.accumulate / len(samples),
                 "seconds": trained.seconds,
+                "input_wait": trained.input_wait,
                 "parameters": sum(p.numel() for p in model.parameters()),
             }
         )

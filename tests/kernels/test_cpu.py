@@ -185,16 +185,35 @@ def test_attention(lengths, shape):
     bounds = torch.tensor([0, *lengths]).cumsum(0)
     inputs = [values(int(bounds[-1]), 3 * heads * size), values(3 * heads * size, seed=1)]
     compare(
-        lambda qkv, bias: cpu.attention(qkv, bias, Packed(bounds, max(lengths)), heads, 0.0, 0),
+        lambda qkv, bias: cpu.attention(None, qkv, bias, Packed(bounds, max(lengths)), heads, 0.0, 0),
         lambda qkv, bias: by_sequence(qkv, bias, bounds.tolist(), heads),
         inputs,
         atol=5e-5,
     )
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=4), st.data())
+def test_attention_of_some_queries(lengths, data):
+    """Some tokens ask, in one sequence perhaps none; all are asked."""
+    bounds, heads, size = torch.tensor([0, *lengths]).cumsum(0), 2, 16
+    count, hidden = int(bounds[-1]), heads * size
+    rows = torch.tensor(sorted(data.draw(st.sets(st.integers(0, count - 1), min_size=1))))
+    packed = Packed(bounds, max(lengths)).asked_by(rows)
+    inputs = [values(count, hidden), values(count, 2 * hidden, seed=2), values(3 * hidden, seed=1)]
+
+    def ours(queries, others, bias):
+        return cpu.attention(queries.index_select(0, rows), others, bias, packed, heads, 0.0, 0)
+
+    def reference(queries, others, bias):
+        return by_sequence(torch.cat([queries, others], 1), bias, bounds.tolist(), heads).index_select(0, rows)
+
+    compare(ours, reference, inputs, atol=5e-5)
+
+
 def test_attention_of_very_different_scores():
     qkv = values(40, 48, scale=100)
-    out = cpu.attention(qkv, torch.zeros(48), Packed(torch.tensor([0, 40]), 40), 1, 0.0, 0)
+    out = cpu.attention(None, qkv, torch.zeros(48), Packed(torch.tensor([0, 40]), 40), 1, 0.0, 0)
     torch.testing.assert_close(out, by_sequence(qkv, torch.zeros(48), [0, 40], 1), atol=1e-3, rtol=1e-3)
     (gradient,) = torch.autograd.grad(out.sum(), qkv)
     assert gradient.isfinite().all()
@@ -206,7 +225,7 @@ def test_attention_dropout():
     packed = Packed(torch.tensor([0, length, 2 * length]), length)
     qkv = torch.zeros(2 * length, 3 * heads * size)
     bias = torch.cat([torch.zeros(2 * heads * size), torch.ones(heads * size)])
-    first, again, other = (cpu.attention(qkv, bias, packed, heads, 0.25, seed) for seed in (3, 3, 4))
+    first, again, other = (cpu.attention(None, qkv, bias, packed, heads, 0.25, seed) for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     shares = first[:, ::size] * 0.75
@@ -216,10 +235,12 @@ def test_attention_dropout():
     qkv = values(2 * length, 3 * heads * size)
     up = torch.randn(2 * length, heads * size)
     direction = torch.randn(qkv.shape, generator=torch.Generator().manual_seed(5))
-    (slope,) = torch.autograd.grad(cpu.attention(qkv, bias, packed, heads, 0.25, 3), qkv, up)
+    (slope,) = torch.autograd.grad(cpu.attention(None, qkv, bias, packed, heads, 0.25, 3), qkv, up)
 
     def along(step):
-        return float((cpu.attention(qkv.detach() + step * direction, bias, packed, heads, 0.25, 3) * up).double().sum())
+        return float(
+            (cpu.attention(None, qkv.detach() + step * direction, bias, packed, heads, 0.25, 3) * up).double().sum()
+        )
 
     assert (along(1e-2) - along(-1e-2)) / 2e-2 == pytest.approx(float((slope * direction).sum()), rel=2e-3)
 

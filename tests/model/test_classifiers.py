@@ -184,6 +184,8 @@ def test_the_criterion_is_what_the_loss_is_by(make, shape, batch):
     torch.manual_seed(0)
     model = make(config(init_std=0.2), 3, criterion=CrossEntropy([1.0, 2.0, 5.0])).eval()
     labels = torch.randint(3, shape)
+    if labels.dim() == 2:
+        labels[~batch.mask] = -100
     loss, _ = model.loss(inputs(batch, labels=labels))
     logits = model(batch.tokens, batch.types, batch.mask).flatten(0, -2)
     torch.testing.assert_close(loss, F.cross_entropy(logits, labels.flatten(), torch.tensor([1.0, 2.0, 5.0])))

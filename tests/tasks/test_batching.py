@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biomeg_lib.errors import BiomegError
-from biomeg_lib.tasks.batching import epoch_batches, evaluation_batches, pad, real_tokens, token_batches
+from biomeg_lib.tasks.batching import (
+    epoch_batches,
+    evaluation_batches,
+    evaluation_tokens,
+    pad,
+    real_tokens,
+    token_batches,
+)
 from biomeg_lib.tasks.ner import Feature
 from biomeg_lib.tasks.ner_arm import token_batch
 
@@ -42,6 +49,13 @@ def test_evaluation_is_sorted(lengths, max_tokens):
     assert [lengths[index] for index in order] == sorted(lengths, reverse=True)
     assert all(padded_size(batch, lengths) <= max_tokens for batch in batches)
     assert batches == evaluation_batches(lengths, max_tokens)
+
+
+def test_evaluation_takes_the_longest_feature_whatever_its_length():
+    cpu = torch.device("cpu")
+    assert evaluation_tokens(cpu, [3, 9]) == evaluation_tokens(cpu, [])
+    assert evaluation_batches([3, 10**6], evaluation_tokens(cpu, [3, 10**6])) == [[1], [0]]
+    assert evaluation_tokens(torch.device("cuda"), [3]) > evaluation_tokens(cpu, [3])
 
 
 def test_epochs_and_seeds_differ_and_padding_is_small():

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from biomeg_lib.benchmarks.iob import Sentence, read_iob
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.metrics.entities import entity_scores
-from biomeg_lib.tasks.ner import LABELLINGS, NO_LABEL, build, decode, labels_of
+from biomeg_lib.tasks.ner import LABELLINGS, NO_LABEL, build, decode, labels_of, tags_of
+from biomeg_lib.tasks.splits import of_records
 from biomeg_lib.vocab import Vocabulary
 
 
@@ -161,3 +162,33 @@ def test_gold_labels_score_one_hundred_on_real_files(shared_data, vocabularies, 
         scores = entity_scores([sentence.tags for sentence in part], decoded)
         assert 100 * scores.f1 == 100.0
         assert scores.gold == scores.true_positive > 0
+
+
+WORDS = st.lists(st.sampled_from(["a", "b|c", "d|e|f", "g|h|i|j|k|l"]), min_size=1, max_size=9)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(WORDS, min_size=1, max_size=6), st.data(), st.sampled_from(LABELLINGS), st.integers(3, 12))
+def test_features_of_some_sentences_are_those_among_all(words, data, labelling, length):
+    """What a run trains on is the same, whether it is made of its sentences or chosen from the features of all."""
+    sentences = [Sentence(tuple(row), tuple(data.draw(st.sampled_from(LABELS)) for _ in row)) for row in words]
+    chosen = sorted(data.draw(st.sets(st.integers(0, len(words) - 1), min_size=1)))
+    toy = Toy()
+    among = of_records(build(sentences, toy, labelling, length, LABELS), chosen, lambda feature: feature.sentence)
+    alone = build([sentences[number] for number in chosen], toy, labelling, length, LABELS)
+    assert [(f.tokens, f.labels, f.first, f.start) for f in among] == [
+        (f.tokens, f.labels, f.first, f.start) for f in alone
+    ]
+    assert [f.sentence for f in among] == [chosen[f.sentence] for f in alone]
+
+
+def test_labels_of_words_become_tags_whatever_the_order_of_the_features():
+    sentences = [Sentence(("a", "b|c", "d"), ("O",) * 3), Sentence(("e",), ("O",))]
+    features = build(sentences, Toy(), "piece", 4, LABELS)
+    assert [(f.sentence, f.start, len(f.first)) for f in features] == [(0, 0, 1), (0, 1, 1), (0, 2, 1), (1, 0, 1)]
+    chosen = [[1], [2], [0], [1]]
+    expected = [["B-Disease", "I-Disease", "O"], ["B-Disease"]]
+    for order in itertools.permutations(range(4)):
+        assert tags_of([features[i] for i in order], [chosen[i] for i in order], LABELS, sentences) == expected
+    with pytest.raises(BiomegError, match="cover sentence 0"):
+        tags_of([features[i] for i in (0, 2, 3)], [chosen[i] for i in (0, 2, 3)], LABELS, sentences)

@@ -1,5 +1,7 @@
 """The loop against PyTorch's own parts: schedule, accumulation, clipping, what is decayed, what is kept."""
 
+import threading
+import time
 from dataclasses import dataclass, replace
 
 import pytest
@@ -7,7 +9,8 @@ import torch
 from torch import nn
 
 from biomeg_lib.errors import BiomegError
-from biomeg_lib.training.loop import Recipe, make_optimizer, seed_step, train
+from biomeg_lib.training import loop
+from biomeg_lib.training.loop import Recipe, make_optimizer, optimise, seed_step, total_norm, train
 from biomeg_lib.training.rundir import RunDirectory, read_log
 
 RECIPE = Recipe(steps=12, learning_rate=0.1, warmup=0.25, weight_decay=0.01, seed=1, log_every=1)
@@ -83,6 +86,49 @@ def test_training_equals_a_loop_written_out(tmp_path):
     assert torch.allclose(model.linear.bias, plain.linear.bias, atol=1e-6)
 
 
+class Fake(torch.optim.AdamW):
+    """Not fused, as an optimiser from elsewhere."""
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, Fake])
+@pytest.mark.parametrize("size", [1e-3, 0.3, 40.0])
+def test_clipping_within_the_step_is_clipping_before_it(kind, size):
+    """Against clip_grad_norm_ and an unfused step, over some steps, for norms below and above the bound."""
+    torch.manual_seed(3)
+    ours = nn.Sequential(nn.Linear(300, 70), nn.LayerNorm(70), nn.Linear(70, 3))
+    plain = nn.Sequential(nn.Linear(300, 70), nn.LayerNorm(70), nn.Linear(70, 3))
+    plain.load_state_dict(ours.state_dict())
+    recipe = replace(RECIPE, learning_rate=1e-3)
+    mine = make_optimizer(ours, recipe) if kind is torch.optim.AdamW else kind(ours.parameters(), 1e-3)
+    groups = [
+        {"params": g["params"], "weight_decay": g["weight_decay"]} for g in make_optimizer(plain, recipe).param_groups
+    ]
+    theirs = torch.optim.AdamW(groups if kind is torch.optim.AdamW else plain.parameters(), lr=1e-3, foreach=False)
+    start = ours[0].weight.detach().clone()
+    for step in range(4):
+        generator = torch.Generator().manual_seed(step)
+        for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+            one.grad = size * torch.randn(one.shape, generator=generator) / 10
+            other.grad = one.grad.clone()
+        expected = nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        theirs.step()
+        assert optimise(ours, mine, 1.0).item() == pytest.approx(expected.item(), rel=1e-5)
+        mine.zero_grad()
+    for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-8)
+    assert (ours[0].weight - start).abs().max() > 1e-3
+    assert "grad_scale" not in str(mine.state_dict())
+
+
+def test_total_norm_is_that_of_float64():
+    generator = torch.Generator().manual_seed(1)
+    tensors = [torch.randn(shape, generator=generator) for shape in [(700, 301), (1,), (5, 7)]]
+    tensors.append(torch.randn(200, 90, generator=generator).t())
+    expected = torch.cat([tensor.double().flatten() for tensor in tensors]).norm().item()
+    assert total_norm(tensors).item() == pytest.approx(expected, rel=1e-5)
+    assert total_norm([torch.zeros(3)]).item() == 0
+
+
 def test_biases_and_norms_are_not_decayed():
     model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
     decayed, free = make_optimizer(model, RECIPE).param_groups
@@ -136,8 +182,55 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path):
         batch = batch_of(step, micro)
         return replace(batch, target=batch.target * (float("nan") if step == 3 else 1))
 
+    recipe = replace(RECIPE, log_every=5)
+    run = run_in(tmp_path / "run")
     with pytest.raises(BiomegError, match=r"^step 4: the loss is nan; lower learning_rate \(0\.1\)$"):
-        train(Regression(), poisoned, RECIPE, run_in(tmp_path / "run"), error_of, label="test")
+        train(Regression(), poisoned, recipe, run, error_of, label="test")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+def test_a_bad_loss_that_is_read_later_is_told_with_its_own_step():
+    """As on a GPU, where nobody looks at each step."""
+    unread = [{"loss": torch.tensor(value)} for value in (1.0, float("inf"), float("nan"), 2.0)]
+    with pytest.raises(BiomegError, match=r"^step 8: the loss is inf"):
+        loop._read(unread, 10, RECIPE)
+    assert loop._read(unread[:1], 7, RECIPE) == {"loss": 1.0}
+
+
+def test_no_checkpoint_of_a_bad_loss(tmp_path, monkeypatch):
+    """With figures read as on a GPU, every 50 steps, but before a checkpoint all the same."""
+    monkeypatch.setattr(loop, "_reading_interval", lambda device, recipe: 50)
+    target = replace(batch_of(0, 0), target=torch.full((8,), float("nan")))
+    saved = []
+    run = run_in(tmp_path / "run")
+    monkeypatch.setattr(run, "save_checkpoint", lambda state: saved.append(state["tally"]["step"]))
+    recipe = replace(RECIPE, log_every=50, checkpoint_seconds=0)
+    with pytest.raises(BiomegError, match=r"^step 6: the loss is nan"):
+        train(
+            Regression(),
+            lambda step, micro: target if step == 5 else batch_of(step, 0),
+            recipe,
+            run,
+            error_of,
+            label="x",
+        )
+    assert saved == [1, 2, 3, 4, 5]
+
+
+def test_waiting_for_input_is_measured(tmp_path):
+    def slow(step: int, micro: int) -> Points:
+        time.sleep(0.02)
+        return batch_of(step, micro)
+
+    trained = train(Regression(), slow, RECIPE, run_in(tmp_path / "slow"), error_of, label="test")
+    assert trained.input_wait > 0.5
+    quick = train(Regression(), batch_of, RECIPE, run_in(tmp_path / "quick"), error_of, label="test")
+    assert 0 <= quick.input_wait < trained.input_wait < 1
+
+
+def test_training_leaves_denormals_as_they_were(tmp_path):
+    train(Regression(), batch_of, RECIPE, run_in(tmp_path / "run"), error_of, label="test")
+    assert torch.tensor(1e-40).item() > 0
 
 
 def test_neighbouring_seeds_share_no_step():
