@@ -1,4 +1,4 @@
-# The project's commands: `make study`, `make test`, `make lab`, and any product by its file name:
+# The project's commands: `make study`, `make test`, `make lab`, `make bench`, and any product by its file name:
 #   make outputs/laptop/tables/table3.csv
 PROFILE ?= smoke
 PYTHON ?= python3
@@ -14,7 +14,7 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_TOP_PAD_ := 268435456
 
-.PHONY: study test test-slow lab lint clean-venv FORCE
+.PHONY: study test test-slow lab bench lint clean-venv FORCE
 .DEFAULT_GOAL := study
 
 study: $(VENV)/installed
@@ -33,6 +33,10 @@ test-slow: $(VENV)/installed
 
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+# Speed and memory beside peers, in about a quarter of an hour; `make bench CASES=predict,tokenise` for some.
+bench: $(VENV)/installed
+	@$(BIN)/biomeg bench $(if $(CASES),--cases $(CASES))
 
 # torch first, and alone: its own line keeps pip from weighing other builds of it against the rest.
 $(VENV)/installed: pyproject.toml constraints.txt

@@ -74,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     render = command("render", _render, "make the HTML report of the executed notebooks")
     render.add_argument("notebooks", type=Path, nargs="+", help="executed notebooks, the index last")
+    bench = command("bench", _bench, "measure speed and memory beside peers", params=False)
+    bench.add_argument("--cases", metavar="A,B", help="names, `curves` among them; all without it")
+    bench.add_argument("--rounds", type=int, default=7, help="measured rounds of each case (7)")
+    bench.add_argument("--quick", action="store_true", help="tiny shapes: shows that all works, and nothing else")
     return parser
 
 
@@ -187,3 +191,9 @@ def _render(options: argparse.Namespace) -> None:
     from biomeg_lib.study import load
 
     render(load(options.params), options.notebooks)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from biomeg_lib.bench.command import bench
+
+    print(f"The page: {bench(options.cases.split(',') if options.cases else None, options.rounds, options.quick)}")
