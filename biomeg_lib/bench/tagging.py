@@ -21,6 +21,7 @@ from biomeg_lib.bench.side import Side
 from biomeg_lib.files import write_json
 from biomeg_lib.model import ModelConfig, TokenClassifier
 from biomeg_lib.predict import load_run
+from biomeg_lib.predict.command import young_objects_alone
 from biomeg_lib.tasks.batching import TokenBatch, epoch_batches
 from biomeg_lib.tasks.ner import Feature, build, labels_of
 from biomeg_lib.tasks.ner_arm import token_batch
@@ -182,7 +183,8 @@ class OursPredict(_Tagging):
 
     def work(self, number: int) -> float:
         texts = self.chunk(self.texts, number)
-        self.recogniser.entities_of_all(texts)
+        with young_objects_alone(), flushed_denormals():
+            self.recogniser.entities_of_all(texts)
         return len(texts)
 
 

@@ -38,6 +38,7 @@ from biomeg_lib.predict.records import Asked, asked, json_line, left_out, pair, 
 from biomeg_lib.predict.runs import CHARACTERS, Answerer, Recogniser, TextLabeller, load_run
 from biomeg_lib.predict.texts import read_texts
 from biomeg_lib.tasks.spans import Prediction, best_answer, merge
+from biomeg_lib.training.environment import flushed_denormals
 
 RECORDS = 2000  # predicted together
 
@@ -105,13 +106,13 @@ def predict(
         wanted = " or ".join(possible)
         raise BiomegError(f"{run}: expected the format {wanted}, since this run predicts {unit}, found {format}")
     skipped: list[str] | None = [] if skip_bad else None
-    with Progress(_COUNTED[type(loaded)]) as progress, _young_objects_alone():
+    with Progress(_COUNTED[type(loaded)]) as progress, young_objects_alone(), flushed_denormals():
         notes = function(loaded, Path(input), str(output), format, skipped, progress)
     return [*notes, *left_out(skipped)]
 
 
 @contextlib.contextmanager
-def _young_objects_alone() -> Iterator[None]:
+def young_objects_alone() -> Iterator[None]:
     """Python's collector leaves alone what there is already; to look through PyTorch took a third of our own time."""
     gc.freeze()
     try:
