@@ -182,7 +182,7 @@ def draw_margins(rows: pd.DataFrame) -> Figure:
             axes.plot([], [], color=colour, label=machine)
         axes.axvline(1, color=figures.INK, linewidth=1)
         axes.set_xscale("log")
-        ticks = [0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10, 20, 50, 100]
+        ticks = [0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000]
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_locator(FixedLocator([]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
