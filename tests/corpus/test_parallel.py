@@ -124,10 +124,10 @@ def test_a_script_without_a_guard_and_nothing_is_left_of_it_when_it_ends(tmp_pat
         workers = children(started.pid)
         assert len(workers) >= 2
         started.send_signal(how)
-        output, _ = started.communicate(timeout=20)
+        output, _ = started.communicate(timeout=90)
         assert b"once" not in output  # the processes did not run the script
         assert started.returncode != 0
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not all(map(gone, workers)) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert all(map(gone, workers))
