@@ -3,6 +3,8 @@
 import time
 from abc import ABC, abstractmethod
 
+from biomeg_lib.errors import BiomegError
+
 
 class Side(ABC):
     """One side of a case, made ready.
@@ -50,5 +52,9 @@ class Side(ABC):
             self.repeats = max(1, round(seconds / (time.perf_counter() - begun)))
 
     def share(self, value: float) -> tuple[float, float]:
-        """What `value` means in the unit of `limit`, and that limit, measured now."""
-        raise NotImplementedError
+        """What `value` means in the unit of `limit`, and that limit, measured now.
+
+        Raises:
+            BiomegError: this side is compared with no limit.
+        """
+        raise BiomegError(f"bench: {self.name} has no limit to be a share of")

@@ -7,6 +7,7 @@ tokenises other text, since our vocabulary remembers words that it has cut.
 import contextlib
 import io
 import os
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,9 @@ class _Reader(Side):
             self.read(path)
         return len(self.files)
 
+    @abstractmethod
     def read(self, path: Path) -> tuple[str, str]:
         """Read all of one article; returns its PMC id and title."""
-        raise NotImplementedError
 
 
 class OursReader(_Reader):
@@ -105,9 +106,9 @@ class _Tokenizer(Side):
         ids = self.ids(self.chunks[0][:200])
         return {"pieces": sum(map(len, ids)), "sum of the ids": sum(int(sum(row)) for row in ids)}
 
+    @abstractmethod
     def ids(self, texts: list[str]) -> list[Any]:
         """The ids of each text."""
-        raise NotImplementedError
 
 
 class OursTokenizer(_Tokenizer):

@@ -121,12 +121,9 @@ def bias_gelu(x: Tensor, bias: Tensor, kind: str) -> Tensor:
 
 def dropout(x: Tensor, p: float) -> Tensor:
     """Set elements of float[..., H] to 0 with probability `p`, scale the others by 1 / (1 - p)."""
-    if p == 0:
-        return x
-    backend = _backend(x)
-    if backend is cpu:
+    if p > 0 and _backend(x) is cpu:
         return cpu.dropout(x, p, _seed(p))
-    return nn.functional.dropout(x, p)
+    return plain.dropout(x, p)
 
 
 def bias_dropout_add(x: Tensor, bias: Tensor, residual: Tensor, p: float) -> Tensor:

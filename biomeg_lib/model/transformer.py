@@ -122,11 +122,13 @@ class Attention(nn.Module):
     def _padded(self, qkv: Tensor, layout: Padded, p: float) -> Tensor:
         qkv = qkv.view(layout.batch, layout.length, 3, -1, self.head_size)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        if layout.maps is None:
+        # with dropout PyTorch has no fused attention for a CPU, and a slow generator
+        if layout.maps is None and not (p > 0 and qkv.device.type == "cpu"):
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=layout.mask, dropout_p=p)
         else:
             shares = kernels.masked_softmax(query @ key.transpose(-2, -1), layout.mask, self.head_size**-0.5)
-            layout.maps.append(shares)
+            if layout.maps is not None:
+                layout.maps.append(shares)
             context = kernels.dropout(shares, p) @ value
         return context.transpose(1, 2).reshape(layout.batch * layout.length, -1)
 
