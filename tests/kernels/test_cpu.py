@@ -230,7 +230,8 @@ def test_attention_dropout():
     assert not torch.equal(first, other)
     shares = first[:, ::size] * 0.75
     assert shares.mean().item() == pytest.approx(0.75, abs=0.01)
-    assert shares.std().item() == pytest.approx((0.25 * 0.75 / length) ** 0.5, rel=0.2)
+    for head in range(heads):  # rows differ, and as binomial numbers do
+        assert shares[:, head].std().item() == pytest.approx((0.25 * 0.75 / length) ** 0.5, rel=0.2)
 
     qkv = values(2 * length, 3 * heads * size)
     up = torch.randn(2 * length, heads * size, generator=torch.Generator().manual_seed(6))
