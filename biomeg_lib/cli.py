@@ -68,6 +68,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     for sub in (predict, score):
         sub.add_argument("--skip-bad", action="store_true", help="leave out and count what is not right")
+    inspect = command("inspect", _inspect, "say what a checkpoint is, of any format", params=False)
+    inspect.add_argument("path", help="a file, a folder, or the name of a published checkpoint")
+    taken = command("import", _import, "read a checkpoint of any format and keep it as ours", params=False)
+    taken.add_argument("path", nargs="?", help="a file, a folder, or the name of a published checkpoint")
+    taken.add_argument("--to", type=Path, metavar="DIR", help="outputs/checkpoints/<name> without it")
+    taken.add_argument("--vocabulary", type=Path, metavar="FILE", help="where it has none: vocab.txt or a *.model")
+    taken.add_argument("--list", action="store_true", help="the published checkpoints that have a name here")
+    export = command("export", _export, "write a run or a checkpoint for other tools", params=False)
+    export.add_argument("run", type=Path, help="outputs/<profile>/runs/<kind>/<name>, or what `biomeg import` made")
+    export.add_argument("--to", type=Path, required=True, metavar="DIR")
+    export.add_argument("--format", choices=("huggingface", "megatron"), default="huggingface")
+    export.add_argument("--tensor-parallel", type=int, default=1, metavar="N", help="shards, for megatron (1)")
     execute = command("execute", _execute, "execute a notebook of the study headlessly")
     execute.add_argument("notebook", help="its name, for example vocab")
     execute.add_argument("output", type=Path, help="the executed notebook")
@@ -177,6 +189,35 @@ def _score(options: argparse.Namespace) -> None:
         print(line)
     for note in report.notes:
         print(f"biomeg: {note}", file=sys.stderr)
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from biomeg_lib.checkpoints.command import inspect
+
+    for line in inspect(options.path):
+        print(line)
+
+
+def _import(options: argparse.Namespace) -> None:
+    from biomeg_lib.checkpoints.command import described, import_checkpoint, listed
+    from biomeg_lib.errors import BiomegError
+
+    if options.list == bool(options.path):
+        raise BiomegError("import: expected --list, or a file, folder or name")
+    if options.list:
+        for line in listed():
+            print(line)
+        return
+    folder, checkpoint = import_checkpoint(options.path, options.to, options.vocabulary)
+    for line in described(checkpoint):
+        print(line)
+    print(f"kept in       {folder}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from biomeg_lib.checkpoints.command import export_run
+
+    print(export_run(options.run, options.to, options.format, options.tensor_parallel))
 
 
 def _execute(options: argparse.Namespace) -> None:

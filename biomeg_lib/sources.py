@@ -27,7 +27,20 @@ from biomeg_lib.catalogue import FAMILIES, SOURCES, STAND_INS, Source, find, pub
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.files import sha256, write_json
 
-__all__ = ["SOURCES", "Row", "Source", "describe", "fetch", "find", "list_sources", "locate", "locate_all"]
+__all__ = [
+    "SOURCES",
+    "NotThere",
+    "Row",
+    "Source",
+    "cache_folder",
+    "describe",
+    "fetch",
+    "find",
+    "list_sources",
+    "locate",
+    "locate_all",
+    "locate_source",
+]
 
 TIMEOUT = 30  # seconds without an answer
 CHECKSUM_TEXT_LIMIT = 1 << 20  # bytes; a checksum file has about 60, an article's metadata some thousand
@@ -52,7 +65,7 @@ class _Found:
     place: str
 
 
-class _NotThere(BiomegError):
+class NotThere(BiomegError):
     """The server does not have the file."""
 
 
@@ -70,6 +83,16 @@ def locate(name: str, quiet: bool = False) -> Path:
     if len(sources) > 1:
         raise BiomegError(f"{name}: expected the name of one file, found a set of {len(sources)}, as {sources[0].name}")
     return _resolve(name, quiet)[0][0].path
+
+
+def locate_source(source: Source, quiet: bool = False) -> Path:
+    """A file that is in no table of data, one of a published checkpoint for instance, as `locate` gives one."""
+    return (_present(source, quiet) or _download(source, quiet)).path
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept; nobody has made it yet, perhaps."""
+    return _cache()
 
 
 def locate_all(name: str, quiet: bool = False) -> list[Path]:
@@ -139,7 +162,7 @@ def _resolve(name: str, quiet: bool) -> tuple[list[_Found], list[str]]:
         if _mirror():  # a mirror may hold the packed form, which has no public address
             try:
                 return [item or _download(s, quiet) for item, s in zip(present, sources, strict=True)], []
-            except _NotThere:
+            except NotThere:
                 pass
         source = SOURCES[stand_in]
         note = f"{stand_in} is used for {name}, whose packed form is not here ({source.what})"
@@ -211,10 +234,13 @@ def _download(source: Source, quiet: bool) -> _Found:
         if source.git_blob and (found := _git_blob(Path(output))) != source.git_blob:
             raise ValueError(f"expected git blob {source.git_blob} but got {found}.")
         # A log-in page sent in place of a file must not become the checksum that later downloads are held to.
-        if known is None and source.path.endswith("gz"):
+        if known is None:
             with open(output, "rb") as stream:
-                if stream.read(2) != b"\x1f\x8b":
-                    raise ValueError("expected gzip data but got something else.")
+                start = stream.read(100)
+            if source.path.endswith("gz") and start[:2] != b"\x1f\x8b":
+                raise ValueError("expected gzip data but got something else.")
+            if source.path.startswith("checkpoints/") and re.match(rb"\s*<(!doctype|html)", start, re.IGNORECASE):
+                raise ValueError("expected a part of a checkpoint but got a web page.")
 
     _say(f"{source.name}: downloading {shown}", quiet)
     path = _cache() / source.path
@@ -247,7 +273,7 @@ def _download(source: Source, quiet: bool) -> _Found:
 def _request_error(source: Source, shown: str, error: requests.RequestException, advice: str) -> BiomegError:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         status = f"{error.response.status_code} {error.response.reason}"
-        kind = _NotThere if error.response.status_code in (404, 410) else BiomegError
+        kind = NotThere if error.response.status_code in (404, 410) else BiomegError
         return kind(f"{source.name}: {shown} answered {status}, expected the file; {advice}")
     return BiomegError(
         f"{source.name}: the connection to {shown} failed or broke off ({type(error).__name__}), "

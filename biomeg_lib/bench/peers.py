@@ -10,22 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from biomeg_lib.checkpoints.hugging_face_names import to_hugging_face
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.model import ModelConfig
-
-_EMBEDDINGS = {"word": "word_embeddings", "position": "position_embeddings", "token_type": "token_type_embeddings"}
-_BLOCK = {"attention.output": "attention.output.dense", "mlp.up": "intermediate.dense", "mlp.down": "output.dense"}
-_NORMS = {
-    "pre": {"attention_norm": "attention.ln", "mlp_norm": "ln"},
-    "post": {"attention_norm": "attention.output.LayerNorm", "mlp_norm": "output.LayerNorm"},
-}
-_HEADS = {
-    "mlm.dense": "cls.predictions.transform.dense",
-    "mlm.norm": "cls.predictions.transform.LayerNorm",
-    "pooler.dense": "bert.pooler.dense",
-    "order": "cls.seq_relationship",
-    "classifier.layers.0": "classifier",
-}
 
 
 def import_transformers() -> Any:
@@ -48,30 +35,10 @@ def hugging_face_state(state: Mapping[str, Tensor], norm: str) -> dict[str, Tens
     Args:
         norm: "pre" for MegatronBert, "post" for Bert.
     """
-    result: dict[str, Tensor] = {}
-    for name, value in state.items():
-        part, _, kind = name.rpartition(".")
-        if name == "mlm.bias":
-            result |= {"cls.predictions.bias": value, "cls.predictions.decoder.bias": value}
-        elif part in _HEADS:
-            result[f"{_HEADS[part]}.{kind}"] = value
-        elif part.startswith("encoder.blocks."):
-            number, inner = part.removeprefix("encoder.blocks.").split(".", 1)
-            layer = f"bert.encoder.layer.{number}"
-            if inner == "attention.qkv":
-                for own, rows in zip(("query", "key", "value"), value.chunk(3), strict=True):
-                    result[f"{layer}.attention.self.{own}.{kind}"] = rows
-            else:
-                result[f"{layer}.{(_BLOCK | _NORMS[norm])[inner]}.{kind}"] = value
-        elif part == "encoder.norm":
-            result[f"bert.encoder.ln.{kind}"] = value
-        elif part == "encoder.embeddings.norm":
-            result[f"bert.embeddings.LayerNorm.{kind}"] = value
-        else:
-            result[f"bert.embeddings.{_EMBEDDINGS[part.removeprefix('encoder.embeddings.')]}.{kind}"] = value
-    if "mlm.bias" in state:
-        result["cls.predictions.decoder.weight"] = state["encoder.embeddings.word.weight"]
-    return result
+    head = "classifier.layers.0."
+    classifier = {name.replace(head, "classifier."): value for name, value in state.items() if name.startswith(head)}
+    rest = {name: value for name, value in state.items() if not name.startswith(head)}
+    return {**to_hugging_face(rest, norm), **classifier}
 
 
 def hugging_face(task: str, ours: nn.Module, attention: str = "eager") -> nn.Module:

@@ -48,6 +48,7 @@ class Vocabulary:
     """Sub-word pieces and how to cut text into them. Made by `load` or `train`.
 
     Attributes:
+        kind: "wordpiece" or "sentencepiece".
         pieces: the pieces by id, as the file spells them.
         size: how many there are.
         lowercase: whether text is lowered and loses its accents.
@@ -58,6 +59,7 @@ class Vocabulary:
 
     def __init__(self, model: Model, lowercase: bool):
         self._model = model
+        self.kind = model.kind
         self.lowercase = lowercase
         self.pieces, self.size = model.pieces, len(model.pieces)
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
@@ -170,6 +172,10 @@ class Vocabulary:
         # To join bytes that lie ready is several times faster than to collect numbers; a bytearray makes them writable.
         found = self._ids.__getitem__
         return [np.frombuffer(bytearray().join(map(found, text.split(" "))), dtype=np.int32) for text in texts]
+
+    def piece_text(self, piece: int) -> str:
+        """The characters that a piece stands for, without the sign of where in a word it may be."""
+        return self._model.readable(piece).removeprefix(" ")
 
     def decode(self, ids: Iterable[int]) -> str:
         """Readable text: words joined, punctuation close to its word; of the special tokens, [MASK] and [UNK] show."""
