@@ -32,6 +32,7 @@ REMEDIED = any(cell.remedy for job in JOBS.values() for cell in STUDY.cells(job)
 SECTIONS = ["data", "vocab", "labeling"]
 SECTIONS += ["relation"] if STUDY.classification else []
 SECTIONS += ["questions"] if STUDY.benchmarks_of("qa") else []
+SECTIONS += ["domain_transfer"] if any(spec.init_from for spec in STUDY.pretraining.values()) else []
 SECTIONS += ["imbalance"] if REMEDIED else []
 NOTEBOOKS = expand(OUT + "/notebooks/{section}.ipynb", section=SECTIONS)
 NOTEBOOKS += expand(OUT + "/notebooks/pretrain.{run}.ipynb", run=STUDY.pretraining) + expand(
@@ -90,16 +91,17 @@ rule shards:
         "{BIOMEG} shards {PARAMS} {wildcards.corpus} {wildcards.vocabulary}"
 
 
-def shards_of(wildcards):
+def start_of(wildcards):
     spec = STUDY.pretraining[wildcards.run]
-    return f"{OUT}/shards/{spec.corpus}.{spec.vocabulary}/shards.json"
+    before = [f"{OUT}/runs/pretrain/{spec.init_from}/metrics.json"] if spec.init_from in STUDY.pretraining else []
+    return [f"{OUT}/shards/{spec.corpus}.{spec.vocabulary}/shards.json", *before]
 
 
 # A run's folder belongs to the library: it decides what is reused, resumed or refused. `update` keeps snakemake from
 # deleting results before a job starts, so a job that lacks one run does that run alone.
 rule pretrain:
     input:
-        shards_of,
+        start_of,
     output:
         update(OUT + "/runs/pretrain/{run}/metrics.json"),
         notebook=OUT + "/notebooks/pretrain.{run}.ipynb",
@@ -204,6 +206,20 @@ rule questions:
         notebook=OUT + "/notebooks/questions.ipynb",
     shell:
         "{BIOMEG} execute {PARAMS} questions {output.notebook}"
+
+
+rule domain_transfer:
+    input:
+        PRETRAINED,
+        results("ner", "classification"),
+    output:
+        OUT + "/tables/table5.csv",
+        OUT + "/tables/transfer_runs.csv",
+        OUT + "/tables/transfer_effects.csv",
+        OUT + "/figures/transfer.svg",
+        notebook=OUT + "/notebooks/domain_transfer.ipynb",
+    shell:
+        "{BIOMEG} execute {PARAMS} domain_transfer {output.notebook}"
 
 
 rule imbalance:

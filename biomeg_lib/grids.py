@@ -49,6 +49,8 @@ class Grid(Strict):
     Attributes:
         task: which benchmarks it may name.
         varied: keys that a run's `cell`, `point` or `epochs` speak for; all others are its recipe.
+        evaluations: on the development set, at ends of epochs; the best one's weights are kept. 0, for a recipe with
+            nothing to choose: the last weights are, and no time goes to the development set.
     """
 
     task: ClassVar[Task]
@@ -65,8 +67,14 @@ class Grid(Strict):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     dropout: Dropout = 0.1
     fc_dropout: Dropout = 0.5
-    evaluations: Count = 10
+    evaluations: Annotated[int, Field(ge=0)] = 10
     search: Search = Search()
+
+    @model_validator(mode="after")
+    def _can_choose(self) -> "Grid":
+        if not self.evaluations and len(self.search.points()) > 1:
+            raise ValueError("evaluations above 0, since the search has several points to choose from")
+        return self
 
     def factors(self) -> dict[str, list[Any]]:
         """Factor -> its values, in the order of `FACTORS`; None stands for a value that a run's name leaves out."""

@@ -119,12 +119,23 @@ class Shape(Strict):
 
 
 class Pretraining(Strict):
-    """One pre-training run (paper section 3): masked words and sentence order, for a budget of tokens."""
+    """One pre-training run (paper section 3): masked words and sentence order, for a budget of tokens.
 
-    model: str
+    Attributes:
+        model: the shape of a run that starts from random weights.
+        init_from: the checkpoint that another run starts from and has its shape from: a pre-training run of this file,
+            the name of a published checkpoint (`biomeg import --list`), or a path.
+        embeddings: what becomes of the checkpoint's word embeddings under another vocabulary: `carried` over by shared
+            pieces and means of sub-pieces, or `new`.
+        tokens: 0 takes a checkpoint as it is.
+    """
+
+    model: str | None = None
+    init_from: str | None = None
+    embeddings: Literal["carried", "new"] | None = None
     vocabulary: Name
     corpus: Name
-    tokens: Count
+    tokens: Annotated[int, Field(ge=0)]
     batch: Count = 32
     length: Length = 128
     learning_rate: Positive = 1e-3
@@ -137,7 +148,21 @@ class Pretraining(Strict):
     evaluations: Count = 20
     held_out_windows: Count = 512
 
+    @model_validator(mode="after")
+    def _has_a_start(self) -> "Pretraining":
+        if (self.model is None) == (self.init_from is None):
+            raise ValueError("either model or init_from")
+        if self.init_from is None and self.embeddings is not None:
+            raise ValueError("init_from where embeddings is given")
+        if self.init_from is None and not self.tokens:
+            raise ValueError("tokens above 0 for a run from random weights")
+        return self
+
     @property
     def steps(self) -> int:
         """Optimiser steps that the token budget allows."""
-        return max(1, self.tokens // (self.batch * self.length * self.accumulate))
+        return max(1, self.tokens // (self.batch * self.length * self.accumulate)) if self.tokens else 0
+
+    def recipe(self) -> dict[str, Any]:
+        """What decides the result. What a start has no use for is left out."""
+        return self.model_dump(exclude={k for k in ("model", "init_from", "embeddings") if getattr(self, k) is None})

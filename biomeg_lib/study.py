@@ -199,12 +199,14 @@ class Study(Strict):
             raise BiomegError(f"{self.params_file}: no pre-training run is called {name!r}; {known}")
         spec = self.pretraining[name]
         own = {spec.model: self.models[spec.model].model_dump()} if spec.model in self.models else {}
+        before = {"init_from": self.resolved_pretraining(spec.init_from)} if spec.init_from in self.pretraining else {}
         return {
-            "pretraining": spec.model_dump(),
+            "pretraining": spec.recipe(),
             "models": own,
             "vocabulary": self.vocabularies[spec.vocabulary].model_dump(exclude={"stands_for"}),
             "corpus": self.corpora[spec.corpus].model_dump(),
             "threads": self.threads,
+            **before,
         }
 
     def resolved_finetuning(self, cell: Cell, point: dict[str, Any], seed: int, epochs: int) -> dict[str, Any]:
@@ -282,7 +284,7 @@ def _checked(source: ParamsFile | Injected) -> Study:
     for location, kind, name, known in _references(study):
         if name not in known:
             raise source.error(location, f"no {kind} is called {name!r}; {suggestion(name, known)}")
-    for location, expected in _grid_mistakes(study):
+    for location, expected in _mistakes(study):
         raise source.error(location, expected)
     for name in study.models:
         try:
@@ -298,7 +300,8 @@ def _references(study: Study) -> Iterator[tuple[Location, str, str, Any]]:
         if isinstance(vocabulary, SentencePieceModel):
             yield ("vocabularies", key, "corpus"), "corpus", vocabulary.corpus, study.corpora
     for key, run in study.pretraining.items():
-        yield ("pretraining", key, "model"), "model", run.model, {**PRESETS, **study.models}
+        if run.model is not None:
+            yield ("pretraining", key, "model"), "model", run.model, {**PRESETS, **study.models}
         yield ("pretraining", key, "vocabulary"), "vocabulary", run.vocabulary, study.vocabularies
         yield ("pretraining", key, "corpus"), "corpus", run.corpus, study.corpora
     for section in ("ner", "classification", "qa"):
@@ -315,8 +318,15 @@ def _references(study: Study) -> Iterator[tuple[Location, str, str, Any]]:
         yield ("figure1_vocabularies", i), "vocabulary", vocabulary_name, study.vocabularies
 
 
-def _grid_mistakes(study: Study) -> Iterator[tuple[Location, str]]:
-    """Grids that cannot be run side by side, or one after the other: (where, what was expected)."""
+def _mistakes(study: Study) -> Iterator[tuple[Location, str]]:
+    """Runs and grids that cannot be run side by side, or one after the other: (where, what was expected)."""
+    for key in study.pretraining:
+        chain = [key]
+        while (before := study.pretraining[chain[-1]].init_from) in study.pretraining:
+            if before in chain:
+                yield ("pretraining", key, "init_from"), f"expected a run that does not start from {key} itself"
+                break
+            chain.append(before)
     seen: dict[str, str] = {}
     for section in ("ner", "classification", "qa"):
         for key in getattr(study, section):

@@ -19,7 +19,7 @@ from biomeg_lib.corpus.samples import PretrainingBatch
 from biomeg_lib.model import ModelConfig, PretrainingModel
 from biomeg_lib.training import loop
 from biomeg_lib.training.environment import flushed_denormals
-from biomeg_lib.training.pretrain import new_model
+from biomeg_lib.training.starting import new_model
 
 MASKED = 0.15
 PEAK_SIZE = {"cpu": 2048, "cuda": 8192}

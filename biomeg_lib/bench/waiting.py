@@ -18,8 +18,8 @@ from biomeg_lib.corpus.documents import build_corpus
 from biomeg_lib.corpus.samples import PretrainingBatch, PretrainingSamples
 from biomeg_lib.corpus.shards import build_shards, open_split
 from biomeg_lib.training import loop
-from biomeg_lib.training.pretrain import new_model
 from biomeg_lib.training.rundir import RunDirectory
+from biomeg_lib.training.starting import new_model
 from biomeg_lib.vocab import Vocabulary
 
 

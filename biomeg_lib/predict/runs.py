@@ -18,6 +18,7 @@ from biomeg_lib.benchmarks.iob import Sentence
 from biomeg_lib.benchmarks.pairs import SentencePair
 from biomeg_lib.benchmarks.questions import Question
 from biomeg_lib.benchmarks.relations import Relation
+from biomeg_lib.checkpoints.weights import load_weights
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.files import read_json
 from biomeg_lib.grids import QuestionGrid
@@ -31,7 +32,6 @@ from biomeg_lib.tasks.question_arm import predict_spans, ranked_answers, span_cl
 from biomeg_lib.tasks.spans import Prediction, best_answer
 from biomeg_lib.tasks.spans import build as build_windows
 from biomeg_lib.training.environment import device
-from biomeg_lib.training.rundir import load_weights
 from biomeg_lib.vocab import Vocabulary
 
 SENTENCES = 2000  # tagged together: enough for full batches of even length

@@ -101,6 +101,7 @@ def learning_curve(
     x_label: str,
     y_label: str,
     log_x: bool = False,
+    references: Mapping[Any, float] | None = None,
 ) -> Figure:
     """A metric over steps or tokens, one line a `hue`; where a point was measured several times (seeds), the line is
     their mean and the band spans the lowest and the highest.
@@ -112,7 +113,9 @@ def learning_curve(
         hue: column whose values are told apart by colour and marker, in order of appearance.
         x_label: what the horizontal axis shows, with its unit ("training tokens").
         y_label: what the vertical axis shows, with its unit ("masked-LM loss (nats per token)").
-        log_x: logarithmic horizontal axis, for step counts that span powers of ten.
+        log_x: logarithmic horizontal axis, for step counts that span powers of ten; a count of 0 has a place at its
+            left, as far from the least other as that is from its tenfold.
+        references: a value of `hue` -> what it is to be compared with, a dashed line of the same colour.
 
     Raises:
         BiomegError: a column is missing or no row has a value.
@@ -134,7 +137,14 @@ def learning_curve(
             axes.plot(summary.index, summary["mean"], color=palette[i], marker=marker, markersize=5, label=label)
             if (summary["max"] > summary["min"]).any():
                 axes.fill_between(summary.index, summary["min"], summary["max"], color=palette[i], alpha=0.18, lw=0)
-        if log_x:
+            if references and name in references:
+                axes.axhline(references[name], color=palette[i], linestyle="--", linewidth=1.2)
+        if log_x and (frame[x] == 0).any():
+            counts = sorted(set(frame[x]) - {0})
+            axes.set_xscale("symlog", linthresh=counts[0] if counts else 1)
+            axes.set_xticks([0, *counts])
+            axes.minorticks_off()
+        elif log_x:
             axes.set_xscale("log")
         axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
         axes.set_xlabel(x_label)

@@ -151,7 +151,7 @@ def pretraining(study: Study) -> pd.DataFrame:
         rows.append(
             {
                 "Run": name,
-                "Model": spec.model,
+                "Model": spec.model or spec.init_from,
                 "Vocabulary": spec.vocabulary,
                 "Corpus": spec.corpus,
                 "#Parameters": metrics["parameters"],
@@ -176,7 +176,7 @@ def runs(study: Study, task: str, jobs: list[str] | None = None) -> pd.DataFrame
     Returns:
         Columns: `ARM` without the factors that the task lacks, `fraction`, `model`, `vocabulary`, `seed`, the search
         point, the number of training items, the scores as the paper heads them (`Prec`, `Rec`, `F1`; `SAcc`, `LAcc`,
-        `MRR`; `EM`), `Devel` (the score that chose the epoch) and `run`.
+        `MRR`; `EM`), `Devel` (the score that chose the epoch, None where none was chosen) and `run`.
 
     Raises:
         InputError: a run is not complete.
@@ -196,13 +196,13 @@ def runs(study: Study, task: str, jobs: list[str] | None = None) -> pd.DataFrame
                         **job.model_dump(),
                         **{factor: getattr(cell, factor) or "none" for factor in factors},
                         "fraction": cell.fraction,
-                        "model": spec.model,
+                        "model": spec.model or spec.init_from,
                         "vocabulary": spec.vocabulary,
                         "seed": seed,
                         **metrics["point"],
                         **{key: metrics[key] for key in ("sentences", "examples", "questions") if key in metrics},
                         **scores,
-                        "Devel": 100 * metrics["devel"][optimum(metrics["devel"])],
+                        "Devel": 100 * metrics["devel"][optimum(metrics["devel"])] if metrics["devel"] else None,
                         "run": cell.run(seed),
                     }
                 )

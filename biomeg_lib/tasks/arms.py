@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pandas as pd
 from torch import nn
 
+from biomeg_lib.checkpoints.weights import load_weights
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.grids import Cell, Grid
 from biomeg_lib.model import CrossEntropy, ModelConfig, SelfAdjustingDice, balanced_weights
@@ -20,7 +21,7 @@ from biomeg_lib.study import Study, with_dropout
 from biomeg_lib.tasks.batching import Feature, epoch_batches
 from biomeg_lib.training.finetune import finetune
 from biomeg_lib.training.loop import CHECKPOINT_SECONDS, Trained, seed_step
-from biomeg_lib.training.rundir import RunDirectory, load_weights
+from biomeg_lib.training.rundir import RunDirectory
 from biomeg_lib.vocab import Vocabulary
 
 
@@ -49,17 +50,18 @@ class Arm(ABC):
         copies = self.copies() if cell.remedy == "oversampled" else None
         lengths = [len(feature.tokens) for feature in self.features]
         self.epochs = epoch_batches(lengths, seed, epochs, self.grid.batch, copies)
-        config = study.model_config_for(spec.model, self.vocabulary.padded_size(), self.grid.dropout)
         weights = None
-        if cell.start == "pretrained":
-            there, weights = load_weights(study.run_directory("pretrain", cell.encoder))
-            config = with_dropout(there, self.grid.dropout)
+        if spec.model is not None and cell.start == "random":
+            config = study.model_config_for(spec.model, self.vocabulary.padded_size(), self.grid.dropout)
+        else:
+            config, weights = load_weights(study.run_directory("pretrain", cell.encoder))
+            config = with_dropout(config, self.grid.dropout)
         seed_step(seed, -1)
         self.model = self.make_model(config, point, self.grid)
         earlier = study.earlier(cell)
         if earlier is not None:
             self._go_on_from(earlier.run(seed))
-        elif weights is not None:
+        elif cell.start == "pretrained":
             self.model.load_encoder(weights)
         if study.compile:
             self.model.encoder.compile()

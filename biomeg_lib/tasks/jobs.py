@@ -44,8 +44,9 @@ def run_job(study: Study, job: Job) -> list[dict[str, Any]]:
     for before in study.earlier_jobs(job):
         run_job(study, before)
     data = load_benchmark(study, job.benchmark)
-    ensure_vocabulary(study, study.pretraining[job.encoder].vocabulary)
-    if any(cell.start == "pretrained" for cell in study.cells(job)):
+    encoder = study.pretraining[job.encoder]
+    ensure_vocabulary(study, encoder.vocabulary)
+    if encoder.init_from or any(cell.start == "pretrained" for cell in study.cells(job)):
         pretrain(study, job.encoder)
     results = []
     for cell in study.cells(job):

@@ -25,13 +25,13 @@ def finetune(
     label: str,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Trained:
-    """Train `model` in place; its weights are afterwards those of the best evaluation.
+    """Train `model` in place; its weights are afterwards those of the best evaluation, or the last without any.
 
     Args:
         epochs: for each epoch its batches, each a list of example indices.
         batch: makes the tensors of some examples.
         evaluate: figures on the development set.
-        evaluations: how often to evaluate, at ends of epochs; at most once an epoch.
+        evaluations: how often to evaluate, at ends of epochs; at most once an epoch, 0 for never.
         keep_best: the figure that decides, the larger the better.
     """
     order = [indices for epoch in epochs for indices in epoch]
@@ -47,7 +47,8 @@ def finetune(
         weight_decay=weight_decay,
         seed=seed,
         evaluate_at=frozenset(ends[round(len(ends) * (i + 1) / count) - 1] for i in range(count)),
-        keep_best=keep_best,
+        keep_best=keep_best if evaluations else None,
         checkpoint_seconds=checkpoint_seconds,
     )
-    return train(model, lambda step, micro: batch(order[step]), recipe, run, evaluate, label=label)
+    figures = evaluate if evaluations else lambda model: {}
+    return train(model, lambda step, micro: batch(order[step]), recipe, run, figures, label=label)

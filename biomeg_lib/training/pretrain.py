@@ -4,14 +4,16 @@ from typing import Any
 
 from torch import nn
 
+from biomeg_lib.checkpoints.weights import load_weights
 from biomeg_lib.corpus.samples import PretrainingBatch, PretrainingSamples
 from biomeg_lib.corpus.shards import open_split
-from biomeg_lib.model import ModelConfig, PretrainingModel
+from biomeg_lib.model import PretrainingModel
 from biomeg_lib.prepare import ensure_shards
 from biomeg_lib.study import Study
 from biomeg_lib.training.environment import device, set_up
-from biomeg_lib.training.loop import CHECKPOINT_SECONDS, Recipe, evaluate_model, seed_step, to_device, train
-from biomeg_lib.training.rundir import RunDirectory, load_weights
+from biomeg_lib.training.loop import CHECKPOINT_SECONDS, Recipe, Trained, evaluate_model, to_device, train
+from biomeg_lib.training.rundir import RunDirectory
+from biomeg_lib.training.starting import starting_model
 from biomeg_lib.vocab import Vocabulary
 
 
@@ -22,8 +24,9 @@ def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SEC
 
     Returns:
         The run's metrics.json: `heldout_mlm` and `heldout_order` (cross-entropy, nats), `heldout_accuracy` (share of
-        masked pieces whose first guess is right), the same for the untrained model, `evaluations`, `tokens`,
-        `seconds`, `input_wait` (the share of them that steps waited for their batches), `parameters`.
+        masked pieces whose first guess is right), the same for the untrained model, `start` (of a run from a
+        checkpoint: what it was and what became of it), `evaluations`, `tokens`, `seconds`, `input_wait` (the share of
+        them that steps waited for their batches), `parameters`.
 
     Raises:
         BiomegError: the corpus cannot be had, or the folder holds another run.
@@ -32,6 +35,8 @@ def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SEC
     if run.complete:
         return run.metrics
     spec = study.pretraining[name]
+    if spec.init_from in study.pretraining:
+        pretrain(study, spec.init_from)
     set_up(study.threads, study.kernels)
     ensure_shards(study, spec.corpus, spec.vocabulary)
     vocabulary = Vocabulary.load(study.vocabulary_directory(spec.vocabulary))
@@ -40,7 +45,6 @@ def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SEC
     samples = PretrainingSamples(open_split(shards, "train", vocabulary), vocabulary, **options)
     heldout = PretrainingSamples(open_split(shards, "heldout", vocabulary), vocabulary, **options)
     batches = list(heldout.evaluation(spec.batch, spec.held_out_windows))
-    config = study.model_config_for(spec.model, vocabulary.padded_size(), spec.dropout)
 
     def batch_of(step: int, micro: int) -> PretrainingBatch:
         return samples.batch(step * spec.accumulate + micro, spec.batch)
@@ -56,16 +60,19 @@ def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SEC
         checkpoint_seconds=checkpoint_seconds,
     )
     with run.start():
-        model = new_model(config, spec.seed)
+        model, start = starting_model(study, spec, vocabulary)
         if study.compile:
             model.encoder.compile()
         untrained = evaluate_model(model.to(device()), lambda m: heldout_figures(m, batches))
-        trained = train(model, batch_of, recipe, run, lambda m: heldout_figures(m, batches), label=name)
-        run.save_model(model, config)
+        trained = Trained([], {**untrained, "step": 0}, 0.0, 0.0, 0)
+        if spec.steps:
+            trained = train(model, batch_of, recipe, run, lambda m: heldout_figures(m, batches), label=name)
+        run.save_model(model, model.config)
         run.finish(
             {
                 **{key: trained.chosen[key] for key in untrained},
                 "untrained": untrained,
+                **start,
                 "evaluations": trained.evaluations,
                 "heldout_windows": sum(len(batch.tokens) for batch in batches),
                 "steps": spec.steps,
@@ -77,12 +84,6 @@ def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SEC
             }
         )
     return run.metrics
-
-
-def new_model(config: ModelConfig, seed: int) -> PretrainingModel:
-    """A model with random weights that are a function of the seed."""
-    seed_step(seed, -1)
-    return PretrainingModel(config)
 
 
 def load_pretrained(study: Study, name: str) -> PretrainingModel:

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
+from biomeg_lib.checkpoints.weights import save_weights
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.files import atomic_open, read_json, write_json
 from biomeg_lib.made import refuse_other_params
@@ -128,11 +127,7 @@ class RunDirectory:
 
     def save_model(self, model: torch.nn.Module, config: ModelConfig) -> None:
         """Write the weights (safetensors) and the shape (JSON)."""
-        write_json(self.path / "model.json", config.to_dict())
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        temporary = self.path / ".model.safetensors.part"
-        save_file(weights, temporary)
-        os.replace(temporary, self.path / "model.safetensors")
+        save_weights(self.path, config, model.state_dict())
 
     def finish(self, metrics: dict[str, Any]) -> None:
         """Write the result."""
@@ -183,17 +178,3 @@ def read_log(directory: Path) -> list[dict[str, Any]]:
                 break
             records.append(json.loads(line))
     return records
-
-
-def load_weights(directory: Path) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
-    """Shape and weights of a complete run.
-
-    Raises:
-        InputError: one of the files is absent or damaged.
-    """
-    config = ModelConfig.from_dict(read_json(directory / "model.json"))
-    path = directory / "model.safetensors"
-    try:
-        return config, load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(path, f"expected the weights of a complete run, found {error}") from None

@@ -14,7 +14,7 @@ from biomeg_lib.bench.cases import NANO, NANO_TAGGING
 from biomeg_lib.bench.harness import check_parity
 from biomeg_lib.bench.memory import FamilyPeak, forget_peak, peak_memory, resident_memory
 from biomeg_lib.model import ModelConfig, PretrainingModel
-from biomeg_lib.training.pretrain import new_model
+from biomeg_lib.training.starting import new_model
 
 transformers = pytest.importorskip("transformers")
 
