@@ -251,6 +251,15 @@ def plain(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["remedy"] == "none"]
 
 
+def varied(runs: pd.DataFrame, factor: str) -> pd.DataFrame:
+    """The runs whose setting was run with several values of a factor, which is what a figure of it compares; all runs
+    if none was."""
+    several = (
+        runs.groupby([column for column in arm_columns(runs) if column != factor])[factor].transform("nunique") > 1
+    )
+    return runs[several] if several.any() else runs
+
+
 def by_type(study: Study, task: str) -> pd.DataFrame:
     """Precision, recall and F1 of each type or category (per cent), means over seeds, of the arms without a remedy."""
     rows = []
