@@ -16,16 +16,20 @@ import logging
 import os
 import re
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import pooch
 import requests
 
 from biomeg_lib.catalogue import FAMILIES, SOURCES, STAND_INS, Source, find, public_address
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.files import sha256, write_json
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # in a notebook, tqdm's advice to install ipywidgets, which would be in every report
+    import pooch
 
 __all__ = [
     "SOURCES",

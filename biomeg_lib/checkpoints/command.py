@@ -75,8 +75,10 @@ def import_checkpoint(name: str, to: Path | None, vocabulary: Path | None = None
 def listed() -> Iterator[str]:
     """A line for each published checkpoint whose name can stand for it."""
     for row in published.rows():
-        paper = f"; in the paper: {row.paper}" if row.paper else ""
-        yield f"{row.name:36} {row.format:12} {row.size:>8}  {row.licence:34.34}  {row.vocabulary}; {row.title}{paper}"
+        what = f"{row.title}; in the paper: {row.paper}" if row.paper else row.title
+        address = row.files[0].url.rsplit("/", 1)[0]
+        facts = f"{row.format:12} {row.size:>7}  {row.vocabulary:15}  {row.licence:32.32}"
+        yield f"{row.name:34} {facts}  {address}  {what}"
 
 
 def export_run(source: Path, to: Path, layout: str, tensor_parallel: int) -> str:

@@ -81,7 +81,7 @@ def table5(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
         frame: what `runs` returns.
 
     Returns:
-        The rows of the study, and after them the paper's own, which have `published` and no `F1`.
+        The rows of the study, and after them the paper's own for its benchmarks, which have `published` and no `F1`.
     """
     rows: list[dict[str, Any]] = []
     for key, arm in frame.groupby([*_SETTING, "start", "Steps"], sort=False, dropna=False):
@@ -99,7 +99,7 @@ def table5(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
                 "published": None,
             }
         )
-    stood_for = {_PUBLISHED_NAMES.get(benchmark.stands_for or "") for benchmark in study.benchmarks.values()}
+    stood_for = {_PUBLISHED_NAMES.get(study.benchmarks[name].stands_for or "") for name in frame["Benchmark"].unique()}
     for _, row in published.measurements(5).iterrows():
         if row["Benchmark"] in stood_for:
             rows.append(

@@ -102,6 +102,17 @@ class TestClaims:
             ((2**40,), (0,), 0),  # one number over and over
             ((2**20, 2**20), (0, 0), 0),
             ((6, 5), (1, 1), 0),
+        ],
+    )
+    def test_a_tensor_of_more_than_its_storage_has(self, tmp_path, zipped, size, stride, offset):
+        tensor = claimed(Storage("0", 10), size, stride, offset)
+        message = failure(read_torch, self.write(tmp_path / "made.pt", zipped, tensor))
+        assert message.endswith(" elements of a storage of 10")
+
+    @FORMATS
+    @pytest.mark.parametrize(
+        ("size", "stride", "offset"),
+        [
             ((-1,), (1,), 0),
             ((2,), (-1,), 5),
             ((2, 2), (1,), 0),
@@ -112,7 +123,7 @@ class TestClaims:
             (7, 7, 0),
         ],
     )
-    def test_a_tensor_of_more_than_its_storage_has(self, tmp_path, zipped, size, stride, offset):
+    def test_a_tensor_of_no_shape(self, tmp_path, zipped, size, stride, offset):
         failure(read_torch, self.write(tmp_path / "made.pt", zipped, claimed(Storage("0", 10), size, stride, offset)))
 
     @FORMATS
