@@ -28,7 +28,7 @@ from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.files import sha256, write_json
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # in a notebook, tqdm's advice to install ipywidgets, which would be in every report
+    warnings.simplefilter("ignore")  # in a notebook tqdm advises ipywidgets, and reports would have it, too
     import pooch
 
 __all__ = [
