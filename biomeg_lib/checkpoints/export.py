@@ -81,14 +81,16 @@ def _exportable(source: Path, whole: Checkpoint, params: dict[str, Any], metrics
     try:
         purpose = TASK_OF_FORMAT[params["benchmark"]["format"]]
         labels = [] if purpose == "qa" else [str(label) for label in metrics["labels"]]
-        dropout = params["recipe"]["fc_dropout"]
-    except (KeyError, TypeError):
-        raise InputError(source, "expected a run with benchmark, recipe and labels, found one without") from None
-    head = _head(source, whole.config, 2 if purpose == "qa" else len(labels))
+        dropout = dict(params["recipe"])["fc_dropout"]
+        dict(params["cell"])
+    except (KeyError, TypeError, ValueError):
+        wanted = "a run with cell, benchmark, recipe and labels"
+        raise InputError(source, f"expected {wanted}, found one without") from None
+    head = _head(source, whole.config, purpose, 2 if purpose == "qa" else len(labels))
     return Exportable(purpose, whole.config, whole.state, head, labels, pad_id, dropout)
 
 
-def _head(source: Path, config: ModelConfig, outputs: int) -> tuple[Tensor, Tensor]:
+def _head(source: Path, config: ModelConfig, purpose: str, outputs: int) -> tuple[Tensor, Tensor]:
     """Weight and bias of the classifier.
 
     Raises:
@@ -97,10 +99,8 @@ def _head(source: Path, config: ModelConfig, outputs: int) -> tuple[Tensor, Tens
     _, weights = load_weights(source)
     layers = sum(name.startswith("classifier.layers.") and name.endswith(".weight") for name in weights)
     if layers != 1:
-        known = f"{CLASSES['ner']} and the like have one layer, found {layers}"
-        raise InputError(
-            source, f"expected a head that Hugging Face has: {known}; search: {{num_fc_layers: [1]}} would do"
-        )
+        known = f"expected a head of one layer, as that of {CLASSES[purpose].removeprefix('For')} is, found {layers}"
+        raise InputError(source, f"{known}; a run with search: {{num_fc_layers: [1]}} in its params would export")
     weight, bias = weights["classifier.layers.0.weight"], weights.get("classifier.layers.0.bias")
     if weight.shape != (outputs, config.hidden) or bias is None or bias.shape != (outputs,):
         wanted = f"a classifier of shape {[outputs, config.hidden]} with a bias"

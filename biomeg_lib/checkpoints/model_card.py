@@ -15,7 +15,6 @@ from biomeg_lib import __version__
 from biomeg_lib.checkpoints.hf_tokenizer import differences
 from biomeg_lib.checkpoints.hf_writer import MODEL_TYPES, Exportable, scale_of_pooler
 from biomeg_lib.vocab import Vocabulary
-from biomeg_lib.vocab.models import SPACE_MARK
 
 _PIPELINES = {
     "encoder": "feature-extraction",
@@ -71,10 +70,7 @@ def entities(sentence):
             found.append((label[2:], start, end))
         before = label
     return found
-```
-
-`aggregation_strategy="first"` is shorter and says the same of most sentences, given words; given a text it merges words
-that no blank parts.""",
+```""",
     "classification": """\
 ```python
 from transformers import pipeline
@@ -190,15 +186,15 @@ def _differences(card: Card) -> Iterator[str]:
     yield f"Texts have at most {card.length} tokens, as in training. {_longer(card.model.purpose)}"
     if card.model.purpose == "ner":
         yield (
-            "The pipeline takes a text for one sentence; `biomeg predict` cuts it into sentences first. The pattern "
-            "above is for text without combining marks and invisible characters (`biomeg_lib.predict.texts.words` "
-            "knows these), and of two Chinese characters in a row each is a word to the pipeline."
+            "The lines above take a text for one sentence; `biomeg predict` cuts it into sentences first. Their "
+            "pattern is for text without combining marks and invisible characters, which "
+            "`biomeg_lib.predict.texts.words` knows."
         )
-        if card.vocabulary is not None and SPACE_MARK in card.vocabulary.pieces:
-            yield (
-                f"Where a word's first piece is the mark `{SPACE_MARK}` alone, or a later one is unknown, the pipeline "
-                "labels what follows by itself, as if it were another word."
-            )
+        yield (
+            'With `aggregation_strategy="first"` the pipeline takes some pieces for words of their own: each Chinese '
+            "character, and with a SentencePiece vocabulary an unknown piece and what follows the mark of a word where "
+            "that is a piece by itself. Given a text and not words, it also merges words that no blank parts."
+        )
     if card.model.purpose == "classification":
         k = scale_of_pooler(card.model.config, card.model.state)
         yield (

@@ -45,7 +45,7 @@ def pair(request, tmp_path_factory):
 
 
 def assert_equal(pair, text):
-    """Same ids and offsets; of the mark alone, the offset starts alike."""
+    """Same ids and offsets, but for the mark alone, which has the first character here and none in `Vocabulary`."""
     vocabulary, tokenizer = pair
     own = vocabulary.encode(text)
     theirs = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -71,6 +71,12 @@ class TestIds:
     @pytest.mark.parametrize("size", [99, 100, 101, 300])
     def test_long_words(self, pair, size):
         assert_equal(pair, f"in {'ab' * size} the {'study' * (size // 5)}")
+
+    @pytest.mark.parametrize(
+        "text", ["\u0436\u0436", "a\u0436\u0436b \u0436study\u0436\u0436", "\u2581\u2581 a\u2581\u0436"]
+    )
+    def test_runs_of_unknown_characters(self, pair, text):
+        assert_equal(pair, text)
 
     @settings(max_examples=300, deadline=None)
     @given(text=TEXT)

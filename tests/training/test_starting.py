@@ -122,3 +122,9 @@ def test_params_that_contradict_each_other_are_refused(change, expected, fresh):
 def test_a_run_without_checkpoint_is_recorded_as_before(nano):
     assert "init_from" not in nano.resolved_pretraining("nano-bio")
     assert "init_from" not in nano.resolved_pretraining("nano-bio")["pretraining"]
+
+
+def test_what_a_run_starts_from_is_part_of_its_params(fresh):
+    study = with_runs(fresh, {"further": FURTHER})
+    resolved = study.resolved_pretraining("further")
+    assert resolved["init_from"] == study.resolved_pretraining("nano-bio")
