@@ -42,6 +42,7 @@ _NAMES = {
     "_codecs": "encode",
     "datetime": "datetime timedelta",
     "io": "BytesIO",
+    "_io": "BytesIO",  # how Transformer Engine has kept its state beside the weights
     "signal": "Signals",
 }
 INERT = {f"{module}.{name}" for module, names in _NAMES.items() for name in names.split()}
