@@ -109,6 +109,9 @@ def from_state(
     if (decoder := named.get(DECODER)) is not None and not _same(decoder, named[f"bert.{_WORD}"]):
         ours = {name: value for name, value in ours.items() if not name.startswith("mlm.")}
         notes.append("the masked-LM head has a decoder of its own, not the word embedding, and is left out")
+    if "classifier.weight" in named and _is_identity(ours.get("pooler.dense.weight")):
+        # `biomeg export` puts one before the classifier, where their class wants a pooler and ours has none
+        ours = {name: value for name, value in ours.items() if not name.startswith("pooler.")}
     if left := sorted({name.split(".")[0] for name in heads if not name.startswith("cls.predictions.decoder.")}):
         notes.append(f"a head of a task is left out: {', '.join(left)}")
     architecture = values.get("architectures")
@@ -266,6 +269,13 @@ def _guessed(path: str | Path, named: Mapping[str, Tensor]) -> tuple[dict[str, A
 
 def _same(first: Tensor, second: Tensor) -> bool:
     return first.shape == second.shape and torch.equal(first, second)
+
+
+def _is_identity(weight: Tensor | None) -> bool:
+    """Whether a square matrix is a multiple of the identity, as no trained one is."""
+    if weight is None or weight.dim() != 2 or weight.shape[0] != weight.shape[1] or not len(weight):
+        return False
+    return torch.equal(weight, weight[0, 0] * torch.eye(len(weight), dtype=weight.dtype))
 
 
 def _format(name: str) -> str:

@@ -156,16 +156,15 @@ class TestNames:
         path.write_bytes(path.read_bytes().replace(b"good-name", b"good\0name"))
         assert "plain name" in refused(path, r"good\x00name")
 
-    @pytest.mark.parametrize("second", ["a", "./a", "b/../a", "a/"])
+    @pytest.mark.parametrize("second", ["a", "./a", ".//./a"])
     @KINDS
     def test_a_name_that_stands_twice_is_refused(self, tmp_path, kind, second):
-        first = tmp_path / "x"
+        path = tmp_path / "x"
         if kind in ("zip", "deflated"):
-            zipped(first, ("a", b"1"), (second, b"2"))
+            zipped(path, ("a", b"1"), (second, b"2"))
         else:
-            tarred(first, ("a", b"1"), (second, b"2"), mode="w:gz" if kind == "tar.gz" else "w")
-        with pytest.raises(InputError, match="expected"):
-            content(first)
+            tarred(path, ("a", b"1"), (second, b"2"), mode="w:gz" if kind == "tar.gz" else "w")
+        assert "expected each name once" in refused(path, second)
 
     @KINDS
     def test_a_file_in_the_place_of_a_folder_is_refused(self, tmp_path, kind):

@@ -171,6 +171,16 @@ def test_a_head_of_a_task_is_left_out_and_told(tmp_path):
     expect_hidden(checkpoint, model.bert)
 
 
+def test_the_pooler_of_an_exported_classifier_is_none_and_a_trained_one_is(tmp_path):
+    model = their_model("Bert", "ForSequenceClassification")
+    write(tmp_path, model.state_dict(), model.config.to_dict())
+    assert "pooler" not in read(tmp_path).missing
+    with torch.no_grad():
+        model.bert.pooler.dense.weight.copy_(2.0**-17 * torch.eye(32))
+    write(tmp_path, model.state_dict(), model.config.to_dict())
+    assert "pooler" in read(tmp_path).missing
+
+
 def test_a_decoder_of_its_own_is_left_out_and_told(tmp_path):
     model = their_model("Bert")
     state = {name: value.clone() for name, value in model.state_dict().items()}
