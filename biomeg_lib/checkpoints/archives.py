@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from biomeg_lib.corpus.untrusted import StrictHeader
 from biomeg_lib.errors import InputError
 
 _ZIP_START, _GZIP_START = b"PK\x03\x04", b"\x1f\x8b"
@@ -29,7 +30,6 @@ _CHUNK = 1 << 20
 _MOST_MEMBERS = 10_000
 _MOST_GROWTH = 100  # times the archive's size: weights shrink by a tenth, text to a third
 _ALLOWANCE = 64 << 20  # bytes that any archive may grow to: a small one of zeros shrinks to a thousandth
-_LONGEST_EXTENSION = 1 << 16  # bytes of a tar header that extends another, which tarfile reads whole
 _SPARE = 256 << 20  # bytes of the disk that stay free
 _REGULAR = (0, stat.S_IFREG, stat.S_IFDIR)  # types of zip members; 0 where they were made without Unix
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f\\:]+")  # no control characters, backslashes, drive letters or streams
@@ -210,28 +210,8 @@ def _unpack_zip(stream: IO[bytes], target: _Target) -> None:
                 target.write(place, file, member.file_size)
 
 
-class _StrictHeader(tarfile.TarInfo):
-    """A tar header that says so when it is damaged or absurd: tarfile takes a later one for the archive's end."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_StrictHeader":
-        header = super().frombuf(buf, encoding, errors)
-        if header.size < 0 or (not header.isreg() and header.size > _LONGEST_EXTENSION):
-            raise tarfile.ReadError(f"a header of {header.size} bytes")
-        return header
-
-    @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> "_StrictHeader":
-        try:
-            return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:  # a block of zeros, the proper end
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"{error} at byte {archive.offset}") from error
-
-
 def _unpack_tar(stream: IO[bytes], target: _Target) -> None:
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK, tarinfo=_StrictHeader) as archive:
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK, tarinfo=StrictHeader) as archive:
         while (member := archive.next()) is not None:
             archive.members.clear()  # tarfile keeps every header it has seen
             place = target.enter(member.name)

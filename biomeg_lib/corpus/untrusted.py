@@ -25,6 +25,7 @@ from biomeg_lib.errors import InputError
 CHUNK = 1 << 20
 _BUFFER = 1 << 17  # bytes; most articles are smaller
 _PARSED_WHOLE = 4 << 20  # bytes, which take some ten times as many as a tree
+_LONGEST_EXTENSION = 1 << 16  # bytes of a tar header that extends another
 _TAR_BUFFER = 1 << 16  # how far tarfile reads ahead, and so how closely damage can be located
 # The most bytes that one record (an article, a line) may take: real ones stay far below, and memory is bounded by it.
 RECORD_LIMIT = 128 << 20
@@ -115,18 +116,19 @@ def read_whole(stream: IO[bytes], limit: int) -> bytes:
     return b"".join(parts)
 
 
-class _StrictHeader(tarfile.TarInfo):
-    """A tar header that says so when it is damaged: tarfile takes one after the first member for the archive's end."""
+class StrictHeader(tarfile.TarInfo):
+    """A tar header that says so when it is damaged or absurd: tarfile takes a later one for the archive's end."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_StrictHeader":
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "StrictHeader":
         header = super().frombuf(buf, encoding, errors)
-        if header.type not in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE) and header.size > CHUNK:
+        extends = header.type not in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE)
+        if header.size < 0 or (extends and header.size > _LONGEST_EXTENSION):
             raise tarfile.ReadError(f"a header of {header.size} bytes")  # long names, which tarfile reads whole
         return header
 
     @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_StrictHeader":
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "StrictHeader":
         try:
             return super().fromtarfile(tarfile_)
         except tarfile.EOFHeaderError:  # a block of zeros, the proper end
@@ -149,7 +151,7 @@ def archive_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with _open_unzipped(path) as stream, contextlib.ExitStack() as stack:
         with _one_line_errors(where):
             archive = stack.enter_context(
-                tarfile.open(fileobj=stream, mode="r|", bufsize=_TAR_BUFFER, tarinfo=_StrictHeader)
+                tarfile.open(fileobj=stream, mode="r|", bufsize=_TAR_BUFFER, tarinfo=StrictHeader)
             )
         while True:
             with _one_line_errors(where):
