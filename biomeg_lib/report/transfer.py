@@ -116,6 +116,27 @@ def table5(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def as_shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """What `table5` returns, narrow enough for a page: steps and intervals as text."""
+    rows = []
+    for row in frame.to_dict("records"):
+        f1 = "" if pd.isna(row["F1"]) else f"{row['F1']:.1f}"
+        interval = "" if pd.isna(row["F1 low"]) else f" ({row['F1 low']:.1f} to {row['F1 high']:.1f})"
+        rows.append(
+            {
+                "Benchmark": row["Benchmark"],
+                "Sentences": _share(row["fraction"]),
+                "Checkpoint": row["Checkpoint"],
+                "Vocabulary": row["vocabulary"],
+                "Steps": RANDOM if row["start"] == "random" else f"{int(row['Fine-tuning steps']):,}",
+                "F1 (95 % interval)": f1 + interval,
+                "seeds": row["seeds"],
+                "published": row["published"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def effects(frame: pd.DataFrame) -> pd.DataFrame:
     """Paired differences of test F1 over seeds, in points: the checkpoint against random weights, and further steps
     against none.
@@ -165,7 +186,7 @@ def parts(effects: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 def named_series(frame: pd.DataFrame) -> pd.DataFrame:
     """What `runs` returns, with the column `Benchmark and training sentences` that tells the series apart."""
-    names = frame["Benchmark"] + ", " + frame["fraction"].map(lambda share: "all" if share == 1 else f"{share:.0%}")
+    names = frame["Benchmark"] + ", " + frame["fraction"].map(_share)
     for column in ("Checkpoint", "vocabulary"):
         if frame[column].nunique() > 1:
             names += ", " + frame[column]
@@ -176,6 +197,10 @@ def random_references(series: pd.DataFrame) -> dict[str, float]:
     """Mean F1 of the same shape from random weights, by the name of the series. Takes what `named_series` returns."""
     random = series[series["start"] == "random"]
     return random.groupby("Benchmark and training sentences")["F1"].mean().to_dict()
+
+
+def _share(fraction: float) -> str:
+    return "all" if fraction == 1 else f"{fraction:.0%}"
 
 
 def _steps(count: float) -> str:

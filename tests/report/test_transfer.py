@@ -80,6 +80,14 @@ def test_table_5_has_means_with_intervals_and_the_papers_rows(study):
     assert paper["F1"].isna().all()
 
 
+def test_table_5_as_shown_says_steps_and_intervals_in_words(study):
+    shown = transfer.as_shown(transfer.table5(study, transfer.runs(study)))
+    assert shown["Steps"].tolist()[:5] == ["0", "30", "60", "random weights", "1,000"]
+    assert shown["F1 (95 % interval)"].tolist()[0].startswith("51.5 (")
+    assert shown["F1 (95 % interval)"].tolist()[4] == ""
+    assert shown["Sentences"].tolist()[0] == "20%"
+
+
 def test_effects_compare_the_start_with_random_weights_and_steps_with_none(study):
     frame = transfer.effects(transfer.runs(study))
     rows = frame[["First", "Second", "Difference"]].to_numpy().tolist()
