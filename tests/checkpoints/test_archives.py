@@ -130,7 +130,7 @@ class TestWhatIsAnArchive:
 
 
 class TestNames:
-    LEADING_ELSEWHERE = ["../evil", "a/../../evil", "a/..", "/tmp/evil", "//tmp/evil", "..", "inner/../evil"]
+    LEADING_ELSEWHERE = ["../evil", "a/../../evil", "a/..", "/var/evil", "//var/evil", "..", "inner/../evil"]
     NOT_PLAIN = [
         "..\\evil",
         "a\\b",

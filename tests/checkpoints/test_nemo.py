@@ -1,127 +1,26 @@
 """NeMo archives, written by the format's rules from models of `transformers`, read to the same numbers as theirs."""
 
 import copy
-import gzip
-import io
 import json
-import tarfile
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from megatron_files import core_names, flat_names, interleaved, random_bert, shard
-from transformers import BertConfig, BertForPreTraining
+from nemo_files import (
+    CONFIG,
+    HASH,
+    NAMES,
+    PIECES,
+    TASK,
+    VOCABULARY,
+    assert_same_logits,
+    assert_same_states,
+    packed,
+    read,
+    weights,
+)
 
-from biomeg_lib.checkpoints.archives import unpacked
-from biomeg_lib.checkpoints.nemo import is_nemo, read_nemo
-from biomeg_lib.errors import InputError
-from biomeg_lib.model import PretrainingModel
 from biomeg_lib.vocab import Vocabulary
-
-HASH = "0123456789abcdef0123456789abcdef"
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"gene{i}" for i in range(80))]
-TARGET = "nemo.collections.nlp.models.language_modeling.megatron_bert_model.MegatronBertModel"
-TASK = "nemo.collections.nlp.models.token_classification.token_classification_model.TokenClassificationModel"
-CONFIG = {
-    "target": TARGET,
-    "nemo_version": "1.8.0",
-    "encoder_seq_length": 24,
-    "max_position_embeddings": "${.encoder_seq_length}",
-    "num_layers": 2,
-    "hidden_size": 32,
-    "ffn_hidden_size": 64,
-    "num_attention_heads": 4,
-    "hidden_dropout": 0.1,
-    "layernorm_epsilon": "1e-5",  # as OmegaConf writes it; text to YAML
-    "make_vocab_size_divisible_by": 96,
-    "bert_binary_head": True,
-    "bias_gelu_fusion": True,
-    "tokenizer": {"library": "megatron", "type": "BertWordPieceLowerCase", "model": None},
-}
-NAMES = {f"{HASH}_vocab.txt": "\n".join(PIECES).encode()}
-VOCABULARY = {"tokenizer": {**CONFIG["tokenizer"], "vocab_file": f"nemo:{HASH}_vocab.txt"}}
-
-
-@pytest.fixture(scope="module")
-def bert():
-    return random_bert()
-
-
-def weights(model, version: float = 3.0, count: int = 1, rank: int = 0, prefix: str = "model.") -> dict:
-    """The state dict of NeMo's MegatronBertModel."""
-    return {f"{prefix}{name}": value for name, value in flat_names(shard(model, rank, count, version)).items()}
-
-
-def packed(path: Path, config: dict | None, states: dict | None, files: dict | None = None, mode: str = "w") -> Path:
-    """An archive as NeMo's connector makes it: members under `./`, the folder itself first.
-
-    Args:
-        states: member -> state dict; or the one state dict.
-    """
-    members = dict(files or {})
-    if config is not None:
-        members["model_config.yaml"] = yaml.safe_dump(config).encode()
-    states = {} if states is None else states
-    for name, state in (states if all("/" in name for name in states) else {"model_weights.ckpt": states}).items():
-        if state:
-            buffer = io.BytesIO()
-            torch.save(state, buffer)
-            members[name] = buffer.getvalue()
-    with tarfile.open(path, mode) as archive:
-        root = tarfile.TarInfo(".")
-        root.type, root.mode = tarfile.DIRTYPE, 0o755
-        archive.addfile(root)
-        for name, body in members.items():
-            member = tarfile.TarInfo(f"./{name}")
-            member.size = len(body)
-            archive.addfile(member, io.BytesIO(body))
-    return path
-
-
-def read(path: Path):
-    with unpacked(path) as folder:
-        assert is_nemo(folder)
-        return read_nemo(folder)
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(InputError) as caught, unpacked(path) as folder:
-        read_nemo(folder)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def batch(rows: int = 96):
-    generator = torch.Generator().manual_seed(5)
-    mask = torch.arange(24) < torch.tensor([24, 17, 9])[:, None]
-    return torch.randint(1, rows, (3, 24), generator=generator) * mask, (torch.arange(24) > 5).long() * mask, mask
-
-
-def assert_same_logits(checkpoint, theirs, parts: tuple[str, ...] = ("mlm", "order")) -> None:
-    ours = PretrainingModel(checkpoint.config).eval()
-    ours.load_state_dict(checkpoint.state)
-    tokens, types, mask = batch(theirs.config.vocab_size)
-    with torch.no_grad():
-        expected = theirs(input_ids=tokens, token_type_ids=types, attention_mask=mask.long())
-        logits, order = ours(tokens, types, mask)
-    assert expected.prediction_logits.std() > 0.3  # of a size at which 1e-5 means something
-    if "mlm" in parts:
-        torch.testing.assert_close(logits[mask], expected.prediction_logits[mask], atol=1e-5, rtol=0)
-    if "order" in parts:
-        torch.testing.assert_close(order, expected.seq_relationship_logits, atol=1e-5, rtol=0)
-
-
-def assert_same_states(checkpoint, theirs) -> None:
-    ours = PretrainingModel(checkpoint.config).eval()
-    ours.load_state_dict(checkpoint.state, strict=False)
-    tokens, types, mask = batch(theirs.config.vocab_size)
-    with torch.no_grad():
-        expected = theirs(input_ids=tokens, token_type_ids=types, attention_mask=mask.long()).last_hidden_state
-        states = ours.encoder(tokens, types, mask)
-    assert expected.std() > 0.3
-    torch.testing.assert_close(states[mask], expected[mask], atol=1e-5, rtol=0)
-
 
 # Megatron's BERT
 
@@ -201,26 +100,6 @@ def test_without_token_types_their_embedding_is_zero(tmp_path):
     assert checkpoint.missing == ("pooler", "order")
     assert any("without token types" in note for note in checkpoint.notes)
     assert_same_states(checkpoint, theirs.bert)
-
-
-@pytest.fixture(scope="module")
-def post_bert():
-    """A tiny BERT of the original kind, every weight random."""
-    config = BertConfig(
-        vocab_size=96,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=24,
-        attn_implementation="eager",
-    )
-    model = BertForPreTraining(config).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn(weight.shape, generator=generator) * 0.1)
-    return model
 
 
 @pytest.mark.parametrize("core", [False, True])
@@ -356,125 +235,3 @@ def test_without_a_vocabulary_a_note_says_so(bert, tmp_path):
     checkpoint = read(packed(tmp_path / "bert.nemo", config, weights(bert)))
     assert checkpoint.vocabulary is None
     assert "the archive holds no vocabulary, only the name '/raid/vocab.txt'" in checkpoint.notes
-
-
-# What is refused
-
-
-def test_a_vocabulary_that_is_named_and_missing_is_an_error(bert, tmp_path):
-    path = packed(tmp_path / "bert.nemo", CONFIG | VOCABULARY, weights(bert))
-    assert f"expected the vocabulary 'nemo:{HASH}_vocab.txt' in the archive" in refusal(path)
-
-
-def test_a_vocabulary_larger_than_the_embedding_is_an_error(bert, tmp_path):
-    files = {f"{HASH}_vocab.txt": "\n".join([*PIECES, *(f"more{i}" for i in range(12))]).encode()}
-    path = packed(tmp_path / "bert.nemo", CONFIG | VOCABULARY, weights(bert), files)
-    assert "expected an embedding row for each of the vocabulary's 97 pieces, found 96" in refusal(path)
-
-
-def test_members_that_lead_out_are_refused(bert, tmp_path):
-    path = packed(tmp_path / "bert.nemo", CONFIG, weights(bert), {"../../escaped": b"x"})
-    assert "found one that leads elsewhere" in refusal(path)
-    assert not list(tmp_path.rglob("escaped"))
-
-
-def test_without_configuration_or_weights_the_line_says_what_is_missing(bert, tmp_path):
-    assert "model_config.yaml: expected the configuration" in refusal(packed(tmp_path / "a.nemo", None, weights(bert)))
-    assert "model_weights.ckpt: expected the weights" in refusal(packed(tmp_path / "b.nemo", CONFIG, None))
-    with unpacked(packed(tmp_path / "c.nemo", None, None, {"readme.txt": b"x"})) as folder:
-        assert not is_nemo(folder)
-
-
-@pytest.mark.parametrize("target", ["nemo.models.megatron_gpt_model.MegatronGPTModel", None])
-def test_a_gpt_is_refused_though_its_weights_have_the_same_names(target, bert, tmp_path):
-    gone = ("tokentype", "pooler", "binary_head", "lm_head")
-    state = {name: value for name, value in weights(bert).items() if not any(word in name for word in gone)}
-    message = refusal(packed(tmp_path / "gpt.nemo", CONFIG | {"target": target}, state))
-    assert "expected a BERT model, found" in message
-    assert target is None or message.endswith("found MegatronGPTModel")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"num_layers": 3}, "'encoder.blocks.2.attention_norm.weight' is missing"),
-        ({"num_layers": 1}, "found 'encoder.blocks.1"),
-        ({"hidden_size": 64}, "of shape [96, 64], found [96, 32]"),
-        ({"ffn_hidden_size": 128}, "of shape [128, 32], found [64, 32]"),
-        ({"max_position_embeddings": 512}, "of shape [512, 32], found [24, 32]"),
-        ({"num_attention_heads": 5}, "expected queries, keys and values of 5 heads"),
-        ({"num_attention_heads": 0}, "num_attention_heads above 0, found 0"),
-        ({"num_attention_heads": None}, "expected num_attention_heads, found none for 32 columns"),
-        ({"num_layers": "many"}, "expected num_layers to be a number, found 'many'"),
-        ({"num_layers": 10**6}, "expected at most"),
-        ({"hidden_size": 2**60}, "expected"),
-        ({"layernorm_epsilon": -1}, "norm_eps must be a number above 0"),
-        ({"activation": "swiglu"}, "expected the activation 'gelu', found 'swiglu'"),
-        ({"transformer_block_type": "normformer"}, "expected transformer_block_type to be pre_ln or post_ln"),
-        ({"transformer_block_type": ["pre_ln"]}, "expected transformer_block_type to be pre_ln or post_ln"),
-        ({"normalization": "layernorm1p"}, "expected normalization to be layernorm"),
-        ({"position_embedding_type": "rope"}, "expected position_embedding_type to be learned_absolute, found 'rope'"),
-        ({"kv_channels": 16}, "expected kv_channels to be 8, found 16"),
-    ],
-)
-def test_a_configuration_that_the_weights_contradict_is_refused(changes, message, bert, tmp_path):
-    assert message in refusal(packed(tmp_path / "bert.nemo", CONFIG | changes, weights(bert)))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (b"target: !!python/object/apply:os.system ['touch escaped']", "expected YAML, found another thing"),
-        (b"- a\n- list", "expected a mapping"),
-        (b"a: [" * 5000, "expected YAML"),
-        (b"\xff\xfe\x00", "expected YAML"),
-        (b"a: " + b"x" * (1 << 20), "expected at most 1,048,576 bytes of configuration"),
-    ],
-)
-def test_a_configuration_that_is_none_is_refused(text, message, bert, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = packed(tmp_path / "bert.nemo", None, weights(bert), {"model_config.yaml": text})
-    assert message in refusal(path)
-    assert not list(tmp_path.rglob("escaped"))
-
-
-@pytest.mark.parametrize(
-    ("ranks", "size", "message"),
-    [
-        ([0], 2, "expected 2 tensor-parallel shards, found 1 without rank 1"),
-        ([0, 1], 1, "expected 1 tensor-parallel shards, found 2"),
-        ([1], None, "without rank 0"),
-    ],
-)
-def test_missing_and_superfluous_shards_are_refused(ranks, size, message, bert, tmp_path):
-    states = {f"mp_rank_{rank:02d}/model_weights.ckpt": weights(bert, 3.0, 2, rank) for rank in ranks}
-    path = packed(tmp_path / "bert.nemo", CONFIG | {"tensor_model_parallel_size": size}, states)
-    assert message in refusal(path)
-
-
-def test_stages_and_distributed_checkpoints_are_refused(bert, tmp_path):
-    states = {f"tp_rank_00_pp_rank_{rank:03d}/model_weights.ckpt": weights(bert) for rank in range(2)}
-    assert "found pipeline stages" in refusal(packed(tmp_path / "a.nemo", CONFIG, states))
-    path = packed(tmp_path / "b.nemo", CONFIG, None, {"model_weights/metadata.json": b"{}"})
-    assert "found a distributed checkpoint" in refusal(path)
-
-
-def test_weights_of_another_model_are_refused(bert, tmp_path):
-    state = weights(bert) | {"model.language_model.encoder.layers.0.inter_attention.dense.weight": torch.zeros(32, 32)}
-    message = refusal(packed(tmp_path / "bert.nemo", CONFIG, state))
-    assert "expected the weights of a BERT encoder, found 'model.language_model.encoder.layers.0.inter_att" in message
-    files = {"model_weights.ckpt": gzip.compress(b"no tensors")}
-    assert "model_weights.ckpt: expected" in refusal(packed(tmp_path / "other.nemo", CONFIG, None, files))
-
-
-def test_an_unknown_checkpoint_version_is_refused(bert, tmp_path):
-    files = {f"{HASH}_megatron_checkpoint_version.json": b'{"checkpoint_version": 9}'}
-    path = packed(tmp_path / "bert.nemo", CONFIG, weights(bert), files)
-    assert 'expected a "checkpoint_version" of 0.0, 1.0, 2.0, 3.0, found 9' in refusal(path)
-
-
-def test_an_encoder_that_is_no_bert_is_refused(post_bert, tmp_path):
-    state = {f"bert_model.{name}": value for name, value in post_bert.bert.state_dict().items()}
-    state["bert_model.encoder.albert_layer_groups.0.weight"] = torch.zeros(2)
-    config = {"target": TASK, "language_model": {"config": post_bert.config.to_dict()}}
-    assert "found 'bert.encoder.albert_layer" in refusal(packed(tmp_path / "ner.nemo", config, state))
