@@ -127,14 +127,15 @@ def as_shown(frame: pd.DataFrame) -> pd.DataFrame:
                 "Benchmark": row["Benchmark"],
                 "Sentences": _share(row["fraction"]),
                 "Checkpoint": row["Checkpoint"],
-                "Vocabulary": row["vocabulary"],
                 "Steps": RANDOM if row["start"] == "random" else f"{int(row['Fine-tuning steps']):,}",
                 "F1 (95 % interval)": f1 + interval,
-                "seeds": row["seeds"],
                 "published": row["published"],
+                "seeds": row["seeds"],
+                "Vocabulary": row["vocabulary"],
             }
         )
-    return pd.DataFrame(rows)
+    shown = pd.DataFrame(rows)
+    return shown if shown["Vocabulary"].nunique() > 1 else shown.drop(columns="Vocabulary")
 
 
 def effects(frame: pd.DataFrame) -> pd.DataFrame:
