@@ -227,13 +227,16 @@ def _places(patterns: Sequence[re.Pattern[str]], text: str) -> tuple[Answer, ...
     """Where patterns match in `text`, in order and without overlaps; an earlier pattern's places come first."""
     taken: list[tuple[int, int]] = []
     for pattern in patterns:
-        for match in pattern.finditer(text):
+        place = 0
+        while match := pattern.search(text, place):
             start, end = match.span()
             at = bisect(taken, (start, end))
             after_last = at == 0 or taken[at - 1][1] <= start
             before_next = at == len(taken) or end <= taken[at][0]
-            if after_last and before_next:
+            free = after_last and before_next
+            if free:
                 taken.insert(at, (start, end))
+            place = end if free else start + 1  # one that overlaps a taken one may overlap a free one, too
     return tuple(Answer(text[start:end], start) for start, end in taken)
 
 

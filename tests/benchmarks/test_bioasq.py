@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from biomeg_lib.benchmarks.bioasq import (
@@ -234,6 +234,7 @@ WORDS = st.lists(st.sampled_from(["a", "B", "ab", "A", "b"]), min_size=1, max_si
 
 
 @settings(max_examples=300, deadline=None)
+@example([["a", "a"], ["B", "a"]], ["B", "a", "a", "a"])
 @given(st.lists(WORDS, min_size=1, max_size=4), st.lists(st.sampled_from(["a", "B", "ab", "A", "b"]), max_size=12))
 def test_every_occurrence_is_found(synonyms, words):
     """Compared with a search over words: what is not an answer overlaps one that is as long or longer."""

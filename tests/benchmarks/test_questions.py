@@ -249,8 +249,9 @@ def squad_files(draw):
             qas = []
             for _ in range(draw(st.integers(1, 4))):
                 impossible = draw(st.booleans())
-                pieces = st.tuples(st.integers(0, len(context)), st.integers(0, len(context)))
-                pieces = pieces.filter(lambda piece, context=context: context[piece[0] : piece[1]].strip())
+                inside = st.sampled_from([i for i, character in enumerate(context) if character.strip()])
+                after = len(context)
+                pieces = inside.flatmap(lambda i, n=after: st.tuples(st.integers(0, i), st.integers(i + 1, n)))
                 spans = [] if impossible else draw(st.lists(pieces, min_size=1, max_size=3))
                 answers = [{"answer_start": start, "text": context[start:end]} for start, end in spans]
                 name = len(questions) if draw(st.booleans()) else f"{draw(TEXT)}_{len(questions)}"
