@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from biomeg_lib.schema import Count, Distinct, Dropout, Fraction, Name, Positive, Strict
+from biomeg_lib.schema import Count, Distinct, Dropout, Fraction, Name, Positive, Seed, Strict
 
 Task = Literal["ner", "classification", "qa"]
 Start = Literal["pretrained", "random"]
@@ -49,16 +49,20 @@ class Grid(Strict):
     Attributes:
         task: which benchmarks it may name.
         varied: keys that a run's `cell`, `point` or `epochs` speak for; all others are its recipe.
+        seeds: in place of the study's, for a grid whose runs are long, or whose differences are small.
         evaluations: on the development set, at ends of epochs; the best one's weights are kept. 0, for a recipe with
             nothing to choose: the last weights are, and no time goes to the development set.
     """
 
     task: ClassVar[Task]
-    varied: ClassVar[frozenset[str]] = frozenset({"benchmarks", "encoders", "starts", "search", "fraction", "epochs"})
+    varied: ClassVar[frozenset[str]] = frozenset(
+        {"benchmarks", "encoders", "starts", "seeds", "search", "fraction", "epochs"}
+    )
 
     benchmarks: Annotated[list[Name], Distinct] = Field(min_length=1)
     encoders: Annotated[list[Name], Distinct] = Field(min_length=1)
     starts: Annotated[list[Start], Distinct] = Field(default=["pretrained"], min_length=1)
+    seeds: Annotated[list[Seed], Distinct] | None = Field(default=None, min_length=1)
     fraction: Fraction = 1.0
     epochs: Count = 30
     batch: Count = 32

@@ -51,6 +51,7 @@ class Study(Strict):
     classification: dict[Name, ClassificationGrid] = {}
     qa: dict[Name, QuestionGrid] = {}
     figure1_vocabularies: list[str] = []
+    not_run: dict[str, str] = {}  # a model or benchmark of the paper -> why no run of this profile represents it
 
     _root: Path = PrivateAttr(default=Path())
 
@@ -180,17 +181,37 @@ class Study(Strict):
 
     def keeps_weights(self, cell: Cell, seed: int) -> bool:
         """Whether a run's weights stay: those of the first seed, and of all seeds that another grid goes on from."""
-        return seed == self.seeds[0] or any(cell.grid in grid.routes for grid in self.qa.values())
+        return seed == self.seeds_of(cell.grid)[0] or any(cell.grid in grid.routes for grid in self.qa.values())
 
     def runs(self, job: Job) -> list[str]:
         """The names of a job's runs, one for each cell and seed."""
-        return [cell.run(seed) for cell in self.cells(job) for seed in self.seeds]
+        return [cell.run(seed) for cell in self.cells(job) for seed in self.seeds_of(job.grid)]
+
+    def seeds_of(self, grid: str) -> list[int]:
+        """The seeds of a grid's runs."""
+        return self.grids[grid].seeds or self.seeds
 
     def encoders_that_differ_in_vocabulary(self) -> list[str]:
         """The first fine-tuned encoder, and those that were pre-trained like it but for the vocabulary."""
         encoders = list(dict.fromkeys(encoder for grid in self.grids.values() for encoder in grid.encoders))
-        recipes = {name: self.pretraining[name].model_dump(exclude={"vocabulary"}) for name in encoders}
+        recipes = {name: self.pretraining[name].model_dump(exclude={"vocabulary", "stands_for"}) for name in encoders}
         return [name for name in encoders if recipes[name] == recipes[encoders[0]]]
+
+    def encoders_that_differ_in_model(self) -> list[list[str]]:
+        """Groups of fine-tuned encoders that were pre-trained from random weights alike but for their shape and their
+        learning rate; groups of one shape are left out. In the order of the params file."""
+        fine_tuned = {encoder for grid in self.grids.values() for encoder in grid.encoders}
+        groups: dict[str, list[str]] = {}
+        for name, spec in self.pretraining.items():
+            if name in fine_tuned and spec.model is not None:
+                same = spec.model_dump_json(exclude={"model", "learning_rate", "stands_for"})
+                groups.setdefault(same, []).append(name)
+        return [names for names in groups.values() if len({self.pretraining[name].model for name in names}) > 1]
+
+    def encoders_of_series(self) -> list[str]:
+        """The pre-training runs that start from a checkpoint or a run, or are such a run, in order."""
+        origins = {spec.init_from for spec in self.pretraining.values()}
+        return [name for name, spec in self.pretraining.items() if spec.init_from is not None or name in origins]
 
     def resolved_pretraining(self, name: str) -> dict[str, Any]:
         """All that decides the result of a pre-training run, for its `params.json`."""
@@ -198,7 +219,7 @@ class Study(Strict):
             known = suggestion(name, self.pretraining)
             raise BiomegError(f"{self.params_file}: no pre-training run is called {name!r}; {known}")
         spec = self.pretraining[name]
-        own = {spec.model: self.models[spec.model].model_dump()} if spec.model in self.models else {}
+        own = {spec.model: self.models[spec.model].identity()} if spec.model in self.models else {}
         before = {"init_from": self.resolved_pretraining(spec.init_from)} if spec.init_from in self.pretraining else {}
         return {
             "pretraining": spec.recipe(),
@@ -224,7 +245,7 @@ class Study(Strict):
             grid = self.grids[earlier.grid]
             resolved["earlier"] = {
                 "cell": earlier.record(),
-                "grid": grid.model_dump(exclude={"benchmarks", "encoders", "starts", "routes"}),
+                "grid": grid.model_dump(exclude={"benchmarks", "encoders", "starts", "seeds", "routes"}),
                 "benchmark": self.benchmarks[earlier.benchmark].identity(),
             }
         return resolved

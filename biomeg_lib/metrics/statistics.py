@@ -1,10 +1,11 @@
-"""What several seeds say together: means and paired differences with Student t intervals.
+"""What several seeds say together: means and paired differences with Student t intervals, over one setting or several.
 
 What is notable: the paper has one run a cell; the study has a few, so intervals use the t distribution with n - 1
 degrees of freedom, not the normal one, which for three seeds would be less than half as wide. One run has no interval:
 its bounds are None, never a number (and never not-a-number, which JSON cannot hold).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,6 +67,84 @@ def paired_difference(a: Sequence[float], b: Sequence[float], confidence: float 
         else:
             p_value = float(interval.mean == 0)
     return PairedDifference(interval.mean, interval.low, interval.high, interval.n, p_value)
+
+
+def stratified_difference(strata: Sequence[Sequence[float]], confidence: float = 0.95) -> PairedDifference:
+    """The mean over settings of their mean differences: an average effect over these very settings (benchmarks, say),
+    each with seeds of its own.
+
+    With m settings of n_i differences and variances s_i^2, the standard error is sqrt(sum s_i^2 / n_i) / m, and the t
+    distribution has the degrees of freedom of Welch and Satterthwaite. For one setting it is the paired t interval. `n`
+    is the number of differences. Where no setting has two differences, there is no interval.
+
+    Raises:
+        BiomegError: no setting, or what `mean_interval` raises.
+    """
+    arrays = [_checked(values, confidence) for values in strata]
+    if not arrays:
+        raise BiomegError("expected differences of at least one setting, found none")
+    mean, n = float(np.mean([array.mean() for array in arrays])), sum(map(len, arrays))
+    if any(len(array) < 2 for array in arrays):
+        return PairedDifference(mean, None, None, n, None)
+    error, freedom = _error([float(array.var(ddof=1)) for array in arrays], [len(array) for array in arrays])
+    if not error:
+        return PairedDifference(mean, mean, mean, n, float(mean == 0))
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    return PairedDifference(mean, mean - half, mean + half, n, float(2 * stats.t.sf(abs(mean) / error, freedom)))
+
+
+def _error(variances: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:
+    """Standard error of a mean of means, and its degrees of freedom (Welch-Satterthwaite); both 0 without variance."""
+    parts = [variance / count for variance, count in zip(variances, counts, strict=True)]
+    total = sum(parts)
+    if not total:
+        return 0.0, 0.0
+    freedom = total**2 / sum(part**2 / (count - 1) for part, count in zip(parts, counts, strict=True))
+    return math.sqrt(total) / len(parts), freedom
+
+
+def seeds_needed(
+    strata: Sequence[Sequence[float]], effect: float, power: float = 0.8, significance: float = 0.05, most: int = 10_000
+) -> int | None:
+    """How many seeds a setting would take to tell `effect` from none, if the spread stays what it is in `strata`.
+
+    The least n for which the two-sided test of `stratified_difference` at `significance` rejects an effect of 0 with
+    probability `power` when the effect is `effect` (non-central t distribution). None where `most` are not enough, the
+    effect is 0, or no setting has two differences to tell the spread by.
+    """
+    arrays = [np.asarray(values, dtype=np.float64) for values in strata]
+    if not effect or not arrays or any(len(array) < 2 for array in arrays):
+        return None
+    variances = [float(array.var(ddof=1)) for array in arrays]
+
+    def enough(n: int) -> bool:
+        error, freedom = _error(variances, [n] * len(variances))
+        if not error:
+            return True
+        critical, shift = stats.t.ppf(1 - significance / 2, freedom), abs(effect) / error
+        if shift > 30:  # the power is 1, and scipy's tail of so large a shift may not be a number
+            return True
+        return bool(stats.nct.sf(critical, freedom, shift) >= power)
+
+    if not enough(most):
+        return None
+    low, high = 1, most  # enough(high), not enough(low): one seed has no spread
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values adjusted for their number (Holm 1979), in the order given: with these, the chance that any of several
+    true hypotheses is rejected stays below the level."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
 
 
 def _checked(values: Sequence[float], confidence: float) -> np.ndarray:

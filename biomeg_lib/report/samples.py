@@ -16,7 +16,7 @@ _CONTEXT = 400  # characters of a question's text that are shown
 
 def samples(study: Study, job: Job, count: int = 4) -> HTML:
     """The first test items that have something to find, as the first arm's first seed reads them, and the gold."""
-    run = load_run(study.run_directory("finetune", study.cells(job)[0].run(study.seeds[0])))
+    run = load_run(study.run_directory("finetune", study.cells(job)[0].run(study.seeds_of(job.grid)[0])))
     data = load_benchmark(study, job.benchmark)
     if isinstance(run, Recogniser):
         sentences = [sentence for sentence in data.splits["test"] if set(sentence.tags) != {"O"}][:count]

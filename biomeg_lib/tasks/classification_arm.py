@@ -71,10 +71,10 @@ def load_classification(study: Study, benchmark: Benchmark) -> ClassificationDat
         skipped[split] = bad or []
     if benchmark.format == "mrpc":
         labels, excluded = list(PAIR_LABELS), PAIR_LABELS[:1]
-        splits = with_held_out(splits, key=lambda pair: pair.first)
+        splits = with_held_out(splits, key=lambda pair: pair.first, share=benchmark.held_out)
     else:
         labels, excluded = [NEGATIVE, *CATEGORIES], (NEGATIVE,)
-        splits = with_held_out(splits, key=lambda relation: relation.text)
+        splits = with_held_out(splits, key=lambda relation: relation.text, share=benchmark.held_out)
     return ClassificationData(splits, labels, excluded, skipped, crossing)
 
 

@@ -44,7 +44,7 @@ def load_ner(study: Study, benchmark: Benchmark) -> NerData:
     """Read the files of a benchmark."""
     files = benchmark_files(study, benchmark)
     splits = {split: read_iob(path, benchmark.format) for split, (path,) in files.items()}
-    splits = with_held_out(splits, key=lambda sentence: " ".join(sentence.words))
+    splits = with_held_out(splits, key=lambda sentence: " ".join(sentence.words), share=benchmark.held_out)
     return NerData(splits, labels_of(sentence for sentences in splits.values() for sentence in sentences))
 
 

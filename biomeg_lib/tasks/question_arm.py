@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from biomeg_lib.benchmarks.bioasq import BioasqQuestion, of_question, read_bioasq, to_questions
+from biomeg_lib.benchmarks.factoids import as_factoids
 from biomeg_lib.benchmarks.questions import Question, read_squad
 from biomeg_lib.errors import InputError
 from biomeg_lib.grids import QuestionGrid
@@ -63,11 +64,15 @@ def load_questions(study: Study, benchmark: Benchmark) -> QuestionData:
         bad: list[str] | None = [] if benchmark.skip_bad else None
         splits[split] = _read_factoids(path, bad) if benchmark.format == "bioasq" else read_squad(path, bad)
         skipped[split] = bad or []
-    if benchmark.format == "squad":
-        splits = with_held_out(splits, key=lambda question: question.context)
+        if benchmark.factoids is not None:
+            made = as_factoids(splits[split], benchmark.factoids.answer_words, benchmark.factoids.snippet_words)
+            splits[split] = made
+    if benchmark.format == "squad" and benchmark.factoids is None:
+        splits = with_held_out(splits, key=lambda question: question.context, share=benchmark.held_out)
         impossible = any(question.impossible for questions in splits.values() for question in questions)
         return QuestionData(splits, None, "2.0" if impossible else "1.1", skipped)
-    splits = with_held_out(splits, key=lambda question: question.id)
+    key = (lambda q: q.id) if benchmark.factoids is None else (lambda q: q.snippets[0].document)
+    splits = with_held_out(splits, key=key, share=benchmark.held_out)
     factoids = {name: {q.id: q.exact[0] for q in questions} for name, questions in splits.items()}
     asked = {
         name: [one for question in questions for one in to_questions(question)] for name, questions in splits.items()

@@ -10,11 +10,11 @@ from biomeg_lib.errors import BiomegError
 
 Item = TypeVar("Item")
 
-_SHARE = 10  # one item in ten
 
-
-def with_held_out(splits: dict[str, list[Item]], key: Callable[[Item], Any]) -> dict[str, list[Item]]:
-    """train, devel and test; those that are lacking are each about a tenth of `train`, which loses it.
+def with_held_out(
+    splits: dict[str, list[Item]], key: Callable[[Item], Any], share: float = 0.1
+) -> dict[str, list[Item]]:
+    """train, devel and test; those that are lacking are each about a `share` of `train`, which loses it.
 
     An item goes by a digest of its key, so items with the same key (questions about one text) stay together, and the
     choice depends on nothing else.
@@ -22,8 +22,8 @@ def with_held_out(splits: dict[str, list[Item]], key: Callable[[Item], Any]) -> 
     lacking = [name for name in ("test", "devel") if name not in splits]
     names = {str(key(item)) for item in splits["train"]} if lacking else set()
     order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
-    share = max(1, round(len(order) / _SHARE))
-    taken = {name: set(order[i * share : (i + 1) * share]) for i, name in enumerate(lacking)}
+    count = max(1, round(share * len(order)))
+    taken = {name: set(order[i * count : (i + 1) * count]) for i, name in enumerate(lacking)}
     held_out = set().union(*taken.values())
     return {
         "train": [item for item in splits["train"] if str(key(item)) not in held_out] if lacking else splits["train"],
