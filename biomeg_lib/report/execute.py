@@ -45,7 +45,8 @@ def execute(study: Study, notebook: str, output: Path, parameters: Mapping[str, 
                 parameters={"profile": study.profile, **parameters},
                 cwd=study.root,
                 progress_bar=False,
-                extra_arguments=["--log-level=40"],  # ipykernel warns of sockets on this machine that are not encrypted
+                # ipykernel warns of sockets on this machine that are not encrypted, and of messages that Ctrl-C cut off
+                extra_arguments=["--log-level=50"],
                 config=_kernel_config(sockets),
             )
     except papermill.PapermillExecutionError as error:
@@ -64,11 +65,17 @@ def execute(study: Study, notebook: str, output: Path, parameters: Mapping[str, 
     failed.unlink(missing_ok=True)
 
 
-def render(study: Study, notebooks: list[Path]) -> Path:
-    """The report `outputs/<profile>/report/` of executed notebooks; returns its index.html."""
+def render(study: Study, notebooks: list[Path], folder: Path | None = None) -> Path:
+    """The report of executed notebooks and of all runs; returns its index.html.
+
+    Args:
+        folder: what has `runs` and gets `report`; `outputs/<profile>` unless given.
+    """
+    from biomeg_lib.report import runs_page
     from biomeg_lib.report.html import render_site
     from biomeg_lib.training.environment import describe_environment
 
+    folder = folder or study.outputs
     environment = describe_environment(study.root)
     packages = {name: str(version) for name, version in environment.pop("packages").items()}
     now = datetime.datetime.now(datetime.UTC)
@@ -80,17 +87,21 @@ def render(study: Study, notebooks: list[Path]) -> Path:
         "rendered": now.isoformat(timespec="minutes"),
         "versions": packages,
     }
-    pages = render_site(notebooks, study.outputs / "report", provenance=provenance)
+    runs = runs_page.runs_page(folder / "runs", {path.stem for path in notebooks})
+    pages = render_site(notebooks, folder / "report", provenance=provenance, pages={runs_page.PAGE: runs})
     return pages[0]
 
 
 def _kernel_config(folder: str) -> Config:
     """A kernel that is spoken to through sockets in `folder`: no TCP port, so no network at all is needed and no other
     user of the machine can connect. Where the folder's name is too long for a socket (about 100 bytes), Jupyter's TCP.
+
+    After Ctrl-C a kernel has a minute to finish a training step and save it, and after two it is killed.
     """
+    patient = {"shutdown_wait_time": 120.0}
     if len(os.fsencode(folder)) > 90:
-        return Config()
-    return Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})
+        return Config(KernelManager=patient)
+    return Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel", **patient})
 
 
 def _shown(path: Path) -> str:

@@ -1,15 +1,19 @@
 """Executed notebooks as HTML pages that open offline: nbconvert makes the cells, the page around them is ours.
 
-A page holds all it shows: styles inline, images as data, no script, no font, and a content security policy that
-lets nothing be loaded. Outputs may hold text of any data set, so the whole body goes through one allow-list of
-elements and attributes (bleach) as the very last step; what is not on it shows as text or is dropped. Equations stay
-as the text they were written in.
+A page holds all it shows: styles inline, images as data, no font, one script of ours (`page.js`), and a content
+security policy that lets nothing be loaded and nothing run but that script, which it names by its SHA-256. Outputs may
+hold text of any data set, so the whole body goes through one allow-list of elements and attributes (bleach) as the very
+last step; what is not on it shows as text or is dropped. Equations stay as the text they were written in.
 """
 
 import base64
+import functools
+import hashlib
 import html
+import importlib.resources
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -29,6 +33,7 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 from biomeg_lib import files
 from biomeg_lib.errors import BiomegError, InputError
+from biomeg_lib.report.navigation import Navigation, grouped, neighbours
 
 Links = Sequence[tuple[str, str]]
 Provenance = Mapping[str, str | Mapping[str, str]]
@@ -61,6 +66,28 @@ _IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+
 
 _NOT_HTML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # a parser may stop at them
 _LINK = re.compile(r"(https?://|mailto:|[^:/?#]*([/?#]|\Z))", re.IGNORECASE)
+_RELATIVE = re.compile(r"(?![/\\])[^:/?#]*([/?#]|\Z)")  # browsers take a backslash for a slash
+_OF_PAGE = ("content",)  # ids that a page has beside those of its cells
+_VERDICTS = ("supported", "contradicted", "inconclusive")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A cell of a table that leads to another place of the report, such as `Link("Table 3", "vocab.html#table3")`.
+
+    Raises:
+        BiomegError: `href` is not relative.
+    """
+
+    text: str
+    href: str
+
+    def __post_init__(self) -> None:
+        if not self.href or not _RELATIVE.match(re.sub(r"[\s\x00-\x1f]", "", self.href)):
+            raise BiomegError(f"expected a relative link, such as vocab.html#table3, found {self.href!r}")
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:
@@ -107,6 +134,20 @@ def _prepare(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def _number_ids(root: lxml.html.HtmlElement) -> None:
+    """Have every id once: `start`, `start-2`, `start-3`; a heading's link to itself goes with it."""
+    taken, again = set(_OF_PAGE), Counter[str]()
+    for element in root.iterfind(".//*[@id]"):
+        own = name = element.get("id")
+        while name in taken:
+            again[own] += 1
+            name = f"{own}-{again[own] + 1}"
+        taken.add(name)
+        element.set("id", name)
+        for link in element.iterfind("./a[@class='anchor-link']"):
+            link.set("href", f"#{name}")
+
+
 def _arrange(body: str) -> tuple[str, str, list[tuple[str, str]]]:
     """Put tables and images into boxes that scroll, drop style elements (pandas writes one with each table), and say
     where an image would have to be loaded from elsewhere.
@@ -134,6 +175,7 @@ def _arrange(body: str) -> tuple[str, str, list[tuple[str, str]]]:
         parent.replace(element, box)
         box.tail, element.tail = element.tail, None
         box.append(element)
+    _number_ids(root)
 
     def text(heading: lxml.html.HtmlElement) -> str:
         parts = heading.xpath(".//text()[not(ancestor::a[contains(@class, 'anchor-link')])]")
@@ -147,53 +189,82 @@ def _arrange(body: str) -> tuple[str, str, list[tuple[str, str]]]:
 
 @dataclass(frozen=True, slots=True)
 class _Rendered:
-    """A notebook's cells as sanitised HTML, its title, and (text, anchor) of its sections."""
+    """A page's body as sanitised HTML, its title, and (text, anchor) of its sections."""
 
     body: str
     title: str
     contents: list[tuple[str, str]]
 
 
-def _render_cells(executed: Path) -> _Rendered:
-    exporter = HTMLExporter(
+def _render_body(body: str, stem: str) -> _Rendered:
+    arranged, title, contents = _arrange(body)
+    return _Rendered(sanitise(arranged), title or stem, contents)
+
+
+@functools.cache  # it compiles templates, which takes longer than to render most notebooks
+def _exporter() -> HTMLExporter:
+    return HTMLExporter(
         template_name="basic",
         template_file="cells.html.j2",
         extra_loaders=[jinja2.PackageLoader("biomeg_lib.report", ".")],
         embed_images=True,
         preprocessors=[CoalesceStreamsPreprocessor(enabled=True)],  # of a progress bar, its last state
     )
+
+
+def _render_cells(executed: Path) -> _Rendered:
     notebook = _prepare(_read_notebook(executed))
-    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"path": str(executed.parent)}})
-    arranged, title, contents = _arrange(body)
-    return _Rendered(sanitise(arranged), title or executed.stem, contents)
+    body, _ = _exporter().from_notebook_node(notebook, resources={"metadata": {"path": str(executed.parent)}})
+    return _render_body(body, executed.stem)
 
 
-def _write_page(page: _Rendered, executed: Path, target: Path, navigation: Links, provenance: Provenance) -> None:
+@functools.cache
+def template(name: str) -> jinja2.Template:
+    """A template of this package, in which all text is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("biomeg_lib.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    text = environment.get_template("page.html.j2").render(
+    return environment.get_template(name)
+
+
+@functools.cache
+def _part(name: str) -> markupsafe.Markup:
+    """A file of ours that pages hold as it is, with line ends as a parser of HTML would make them."""
+    return markupsafe.Markup(importlib.resources.files("biomeg_lib.report").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _write_page(
+    page: _Rendered, executed: Path | None, target: Path, navigation: Navigation, provenance: Provenance
+) -> None:
+    script, here = _part("page.js"), quote(target.name)
+    before, after = neighbours(navigation, here)
+    text = template("page.html.j2").render(
         title=page.title,
-        css=markupsafe.Markup(environment.loader.get_source(environment, "style.css")[0]),
+        css=_part("style.css"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
         navigation=navigation,
-        here=quote(target.name),
+        here=here,
+        listed=any(here == href for _, links in navigation for _, href in links),
+        before=before,
+        after=after,
         strip=[(name, provenance[name]) for name in ("profile", "data") if name in provenance],
         contents=page.contents,
         body=markupsafe.Markup(page.body),
-        notebook=quote(PurePath(os.path.relpath(executed, target.parent)).as_posix()),
+        notebook=executed and quote(PurePath(os.path.relpath(executed, target.parent)).as_posix()),
         provenance=provenance,
     )
     files.write_if_changed(target, text + "\n")
 
 
-def render_notebook(executed: Path, target: Path, *, navigation: Links, provenance: Provenance) -> None:
+def render_notebook(executed: Path, target: Path, *, navigation: Navigation, provenance: Provenance) -> None:
     """Write one executed notebook as a self-contained page, titled by its first heading; an unchanged page is kept.
 
     Args:
         executed: the .ipynb; the page links to it by a relative path, so the two must be moved together.
         target: the .html to write.
-        navigation: (title, href) of all pages; the one whose href is the name of `target` (URL-quoted) is marked as the
-            current one.
+        navigation: (group, [(title, href), ...]) of all chapters; the one whose href is the name of `target`
+            (URL-quoted) is marked as the current one.
         provenance: what the footer lists, name to text, or to a mapping of texts ("versions"). "profile" and "data",
             if given, also stand on the first screen.
 
@@ -203,33 +274,42 @@ def render_notebook(executed: Path, target: Path, *, navigation: Links, provenan
     _write_page(_render_cells(executed), executed, target, navigation, provenance)
 
 
-def render_site(notebooks: Sequence[Path], directory: Path, *, provenance: Provenance) -> list[Path]:
-    """Write executed notebooks as pages that link to each other, in the given order.
+def render_site(
+    notebooks: Sequence[Path], directory: Path, *, provenance: Provenance, pages: Mapping[str, str] | None = None
+) -> list[Path]:
+    """Write executed notebooks as pages that link to each other.
 
-    `report.ipynb` becomes index.html and comes first; `vocab.ipynb` becomes vocab.html. In the navigation a page goes
-    by its title up to the first colon. Pages of single runs (`pretrain.<run>.ipynb`) are not in the navigation, which
-    they would fill; the index links to them.
+    `report.ipynb` becomes index.html and comes first; `vocab.ipynb` becomes vocab.html. In the navigation, in the order
+    of `navigation.GROUPS`, a page goes by its title up to the first colon. Pages of single runs
+    (`pretrain.<run>.ipynb`) are not in it, as they would fill it; the index links to them.
+
+    Args:
+        pages: stem -> body as HTML, of pages that are no notebooks.
 
     Returns:
-        The pages, the index first.
+        The pages: the index first, the other notebooks as given, then `pages`.
 
     Raises:
-        BiomegError: no report.ipynb, or two notebooks of one name.
+        BiomegError: no report.ipynb, or two pages of one name.
         InputError: a notebook is missing or cannot be read.
     """
     ordered = sorted(notebooks, key=lambda path: path.stem != "report")
-    targets = [directory / ("index.html" if path.stem == "report" else f"{path.stem}.html") for path in ordered]
     if not ordered or ordered[0].stem != "report":
         raise BiomegError(f"{directory}: expected report.ipynb among the notebooks, it becomes the site's first page")
+    others = pages or {}
+    stems = [*(path.stem for path in ordered), *others]
+    targets = [directory / ("index.html" if stem == "report" else f"{stem}.html") for stem in stems]
     if len(set(targets)) != len(targets):
         raise BiomegError(f"{directory}: two notebooks make a page of the same name, rename one of them")
-    pages = [_render_cells(path) for path in ordered]
-    navigation = [
-        (page.title.split(":")[0], quote(target.name))
-        for page, path, target in zip(pages, ordered, targets, strict=True)
-        if "." not in path.stem
-    ]
-    for page, executed, target in zip(pages, ordered, targets, strict=True):
+    rendered = [_render_cells(path) for path in ordered] + [_render_body(body, stem) for stem, body in others.items()]
+    navigation = grouped(
+        [
+            (stem, page.title.split(":")[0], quote(target.name))
+            for stem, page, target in zip(stems, rendered, targets, strict=True)
+            if "." not in stem
+        ]
+    )
+    for page, executed, target in zip(rendered, [*ordered, *(None for _ in others)], targets, strict=True):
         _write_page(page, executed, target, navigation, provenance)
     return targets
 
@@ -242,6 +322,8 @@ def _decimals(column: pd.Series) -> int:
 
 
 def _cell(value: Any, decimals: int) -> str:
+    if isinstance(value, Link):
+        return f'<a href="{html.escape(value.href)}">{html.escape(value.text)}</a>'
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (int, np.integer)):
@@ -253,21 +335,32 @@ def _cell(value: Any, decimals: int) -> str:
     return html.escape(str(value))
 
 
+def _badge(cell: str) -> str:
+    """A cell of a column "verdict"; the style gives each of the three a mark beside its colour."""
+    return f'<span class="verdict {cell}">{cell}</span>' if cell in _VERDICTS else cell
+
+
+def _opening(name: str | None) -> str:
+    return f'<figure id="{html.escape("-".join(name.split()))}">' if name else "<figure>"
+
+
 def _caption(caption: str, source: Links) -> str:
     links = ", ".join(f'<a href="{html.escape(href)}">{html.escape(name)}</a>' for name, href in source)
-    return f'<figcaption>{html.escape(caption)} <span class="made">Made by {links}.</span></figcaption>'
+    made = f' <span class="made">Made by {links}.</span>' if links else ""
+    return f"<figcaption>{html.escape(caption)}{made}</figcaption>"
 
 
-def linked_table(frame: pd.DataFrame, caption: str, source: Links) -> str:
+def linked_table(frame: pd.DataFrame, caption: str, source: Links, name: str | None = None) -> str:
     """A table with a caption and links to what made it, as HTML that a notebook displays.
 
     Numbers stand at the right, a column with the same decimals throughout (three at most), missing ones as a dash.
-    The index is not shown.
+    The index is not shown. In a column "verdict", `supported`, `contradicted` and `inconclusive` become badges.
 
     Args:
-        frame: any table; all its text is escaped.
+        frame: any table; all its text is escaped. A cell may be a `Link`.
         caption: one or two sentences, with the unit of the numbers.
         source: (text, href) of the makers, such as the notebook and the params file; hrefs as seen from the page.
+        name: of its file without the ending, by which others link to it: `vocab.html#table3`.
     """
     columns = [frame.iloc[:, i] for i in range(frame.shape[1])]
     right = [pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column) for column in columns]
@@ -275,22 +368,28 @@ def linked_table(frame: pd.DataFrame, caption: str, source: Links) -> str:
     wide = [
         not number and column.astype(str).str.len().max() > 32 for number, column in zip(right, columns, strict=True)
     ]
-    styles = [
-        f' style="text-align: {"right" if number else "left"}; white-space: {"normal" if wraps else "nowrap"}"'
+    attributes = [  # styles are inline since JupyterLab has no style sheet of ours
+        f'style="text-align: {"right" if number else "left"}; white-space: {"normal" if wraps else "nowrap"}"'
+        + (' class="wide"' if wraps else "")
         for number, wraps in zip(right, wide, strict=True)
     ]
-    head = "".join(f'<th scope="col"{styles[i]}>{html.escape(str(name))}</th>' for i, name in enumerate(frame.columns))
-    shown = [
-        [f"<td{style}>{_cell(value, decimals)}</td>" for value in column]
-        for column, style, decimals in zip(columns, styles, map(_decimals, columns), strict=True)
-    ]
+    head = "".join(
+        f'<th scope="col" {attribute}>{html.escape(str(heading))}</th>'
+        for attribute, heading in zip(attributes, frame.columns, strict=True)
+    )
+    shown = []
+    for column, attribute, decimals in zip(columns, attributes, map(_decimals, columns), strict=True):
+        cells = [_cell(value, decimals) for value in column]
+        cells = [_badge(cell) for cell in cells] if str(column.name).lower() == "verdict" else cells
+        shown.append([f"<td {attribute}>{cell}</td>" for cell in cells])
     rows = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in zip(*shown, strict=True))
     table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
-    return f'<figure>\n<div class="scroll" tabindex="0">{table}</div>\n{_caption(caption, source)}\n</figure>'
+    return f'{_opening(name)}\n<div class="scroll" tabindex="0">{table}</div>\n{_caption(caption, source)}\n</figure>'
 
 
 def linked_figure(path: Path, caption: str, source: Links) -> str:
-    """A saved SVG, embedded, with a caption (also its alternative text) and links to what made it, as HTML.
+    """A saved SVG, embedded, with a caption (also its alternative text) and links to what made it, as HTML. Others link
+    to it by the file's name without its ending: `vocab.html#figure1`.
 
     Raises:
         InputError: there is no such file.
@@ -299,4 +398,4 @@ def linked_figure(path: Path, caption: str, source: Links) -> str:
         raise InputError(path, "expected a saved figure (.svg), found no such file")
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     image = f'<img src="data:image/svg+xml;base64,{data}" alt="{html.escape(caption)}">'
-    return f'<figure>\n<div class="scroll">{image}</div>\n{_caption(caption, source)}\n</figure>'
+    return f'{_opening(path.stem)}\n<div class="scroll">{image}</div>\n{_caption(caption, source)}\n</figure>'

@@ -31,11 +31,12 @@ class Show:
     def table(self, frame: pd.DataFrame, name: str, caption: str, shown: pd.DataFrame | None = None) -> HTML:
         """Save `frame` as `tables/<name>.csv` and show it, or a narrower form of it that fits a page."""
         tables.save(frame, self.study.table(name))
-        return self.frame(frame if shown is None else shown, caption, [(f"{name}.csv", f"../tables/{name}.csv")])
+        source = [*self.makers, (f"{name}.csv", f"../tables/{name}.csv")]
+        return HTML(linked_table(frame if shown is None else shown, caption, source, name))
 
-    def frame(self, frame: pd.DataFrame, caption: str, files: Sequence[tuple[str, str]] = ()) -> HTML:
-        """Show a table that is not a file of its own."""
-        return HTML(linked_table(frame, caption, [*self.makers, *files]))
+    def frame(self, frame: pd.DataFrame, caption: str, name: str = "", files: Sequence[tuple[str, str]] = ()) -> HTML:
+        """Show a table that is no file in `tables`; `files` are what it was made from, beside the notebook."""
+        return HTML(linked_table(frame, caption, [*self.makers, *files], name))
 
     def figure(self, figure: Figure, name: str, caption: str) -> HTML:
         """Save `figure` as `figures/<name>.svg` and show it."""

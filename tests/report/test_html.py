@@ -1,10 +1,12 @@
-"""Pages: nothing runs and nothing is loaded from elsewhere, whatever a notebook's outputs hold; what is meant shows."""
+"""Pages: nothing but our script runs, nothing is loaded, whatever a notebook's outputs hold; what is meant shows."""
 
 import base64
+import hashlib
 import html
 import os
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -18,7 +20,8 @@ from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.report import html as pages
 
 PROVENANCE = {"profile": "smoke", "data": "generated <text>", "versions": {"torch": "2.13"}, "commit": "abc"}
-NAVIGATION = [("Start", "index.html"), ("Vocabularies & more", "vocab.html")]
+NAVIGATION = [("Study", [("Start", "index.html")]), ("Factors", [("Vocabularies & more", "vocab.html")])]
+SCRIPT = Path(pages.__file__).with_name("page.js").read_text(encoding="utf-8")
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script>alert(6)</script></svg>'
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 SOURCE = [("vocab.ipynb", "../notebooks/vocab.ipynb"), ("smoke.yaml", "../params.yaml")]
@@ -72,7 +75,7 @@ class Page(HTMLParser):
 
 
 def check_harmless(text):
-    page = Page(text)
+    page = Page(text.replace(f"<script>{SCRIPT}</script>", "", 1))
     forbidden = {
         "script",
         "iframe",
@@ -131,14 +134,16 @@ def test_page_has_title_navigation_provenance_and_the_notebook(render):
     page = check_harmless(text := render(v4.new_markdown_cell("intro\n\n# Pieces: `F1` & more\n\nText")))
     assert re.search(r"<title>Pieces: F1 &amp; more · ", text)
     links = page.of("a")
-    assert {"href": "vocab.html", "aria-current": "page"} in links
-    assert {"href": "index.html"} in links
+    assert links.count({"href": "vocab.html", "aria-current": "page"}) == 2, "beside the text and in the menu"
+    assert links.count({"href": "index.html"}) == 2
+    assert {"rel": "prev", "href": "index.html"} in links
+    assert not any(link.get("rel") == "next" for link in links)
     assert {"href": "../notebooks/vocab.ipynb"} in links
     for wanted in ("Vocabularies & more", "generated <text>", "torch 2.13", "commit abc"):
         assert wanted in page.text
     assert page.of("html") == [{"lang": "en"}]
     assert any("width=device-width" in meta.get("content", "") for meta in page.of("meta"))
-    assert "prefers-color-scheme: dark" in text
+    assert "color-scheme: light dark" in text
     assert "@media print" in text
 
 
@@ -154,7 +159,26 @@ def test_the_styles_load_nothing(render):
     assert "@font-face" not in style
     policy = next(meta for meta in Page(text).of("meta") if "http-equiv" in meta)["content"]
     assert "default-src 'none'" in policy
-    assert "script" not in policy
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert script == SCRIPT
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy.split("script-src ")[1].split(";")[0] == f"'sha256-{digest}'"
+    assert text.index("Content-Security-Policy") < text.index("<script>")
+
+
+def test_the_script_asks_for_nothing_and_makes_no_html_of_text():
+    for word in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacent",
+        "document.write",
+        "eval",
+        "fetch",
+        "XMLHttp",
+        "import",
+        "<",
+    ):
+        assert word not in SCRIPT.replace(" < ", ""), word
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -252,7 +276,8 @@ def test_code_is_folded_and_injected_parameters_are_open(render):
         code("work()", v4.new_output("stream", name="stderr", text="\r 10%\r100%\n")),
         code(""),
     )
-    details = Page(text).of("details")
+    menu, *details = Page(text).of("details")
+    assert menu == {"class": "menu"}
     assert [("open" in one, one["class"]) for one in details] == [
         (False, "code"),
         (True, "code"),
@@ -260,7 +285,7 @@ def test_code_is_folded_and_injected_parameters_are_open(render):
         (False, "messages"),
     ]
     assert "<pre>100%\n</pre>" in text, "of a progress bar only the last state is kept"
-    assert [s for s in re.findall("<summary>(.*?)</summary>", text)][1] == "parameters of this run"
+    assert re.findall("<summary>(.*?)</summary>", text)[2] == "parameters of this run"
 
 
 def test_characters_that_html_cannot_hold_are_replaced(render):
@@ -279,8 +304,8 @@ def test_equations_stay_text(render):
 
 def test_contents_of_long_pages(render):
     text = render(v4.new_markdown_cell("# T\n\n## One & two\n\n## Three\n\n## Four"))
-    assert re.search(r'<li><a href="#One-&amp;-two">One &amp; two</a></li>', text)
-    assert 'aria-label="On this page"' in text
+    assert text.count('<li><a href="#One-&amp;-two">One &amp; two</a></li>') == 2
+    assert text.count('aria-label="On this page"') == 2
     assert 'aria-label="On this page"' not in render(v4.new_markdown_cell("# T\n\n## One"))
 
 
@@ -292,25 +317,72 @@ def test_unchanged_page_is_kept(render, tmp_path):
     assert (tmp_path / "report" / "vocab.html").stat().st_mtime == 1
 
 
-def test_site(tmp_path):
+def test_every_id_is_there_once(render):
+    cells = [v4.new_markdown_cell("# T\n\n## Scores\n\n## Scores\n\n## Other"), code("x", shown("<p id=content></p>"))]
+    cells += [
+        code("x", shown(f"<figure id={name}></figure>")) for name in ("Scores", "start", "start", "start-2", "start")
+    ]
+    page = check_harmless(text := render(*cells))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    wanted = ["Scores", "Scores-2", "Other", "content-2", "Scores-3", "start", "start-2", "start-2-2", "start-3"]
+    assert [name for name in ids if not name.startswith("cell-id=")] == ["content", "T", *wanted]
+    links = [link["href"] for link in page.of("a") if link.get("class") == "anchor-link"]
+    assert links == ["#T", "#Scores", "#Scores-2", "#Other"]
+    assert '<li><a href="#Scores-2">Scores</a></li>' in text
+
+
+def write_notebooks(folder, **titles):
     paths = []
-    for name, title in (("data", "Data: the start"), ("report", "The study"), ("a b", "Spaces")):
-        paths.append(tmp_path / "notebooks" / f"{name}.ipynb")
+    for name, title in titles.items():
+        paths.append(folder / "notebooks" / f"{name}.ipynb")
         paths[-1].parent.mkdir(exist_ok=True)
         nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell(f"# {title}")]), paths[-1])
-    written = pages.render_site(paths, tmp_path / "report", provenance=PROVENANCE)
-    assert [path.name for path in written] == ["index.html", "data.html", "a b.html"]
-    for path, own in zip(written, ("index.html", "data.html", "a%20b.html"), strict=True):
+    return paths
+
+
+def test_site(tmp_path):
+    titles = {
+        "b a": "Spaces",
+        "data": "Data: the start",
+        "pretrain.x": "Run x",
+        "vocab": "Words",
+        "report": "The study",
+    }
+    paths = write_notebooks(tmp_path, **titles)
+    runs = '<h1>Runs: all</h1><h2 id="a">A</h2><script>alert(1)</script>'
+    written = pages.render_site(paths, tmp_path / "report", provenance=PROVENANCE, pages={"runs": runs})
+    names = ["index.html", "b a.html", "data.html", "pretrain.x.html", "vocab.html", "runs.html"]
+    assert [path.name for path in written] == names
+    chapters = ["index.html", "data.html", "vocab.html", "runs.html", "b%20a.html"]
+    for path in written:
         page = check_harmless(path.read_text(encoding="utf-8"))
-        links = [link["href"] for link in page.of("a") if link["href"].endswith(".html")]
-        assert links == ["index.html", "data.html", "a%20b.html"]
-        assert [link["href"] for link in page.of("a") if "aria-current" in link] == [own]
-        assert "The study Data Spaces" in page.text
-    assert '"../notebooks/a%20b.ipynb"' in written[2].read_text(encoding="utf-8")
+        links = [link for link in page.of("a") if link["href"].endswith(".html")]
+        plain = [link["href"] for link in links if "rel" not in link and "class" not in link]
+        assert plain == chapters * 2
+        own = path.name.replace(" ", "%20")
+        assert [link["href"] for link in links if "aria-current" in link] == ([own] * 2 if own in chapters else [])
+        turns = {link["rel"]: link["href"] for link in links if "rel" in link}
+        if own in chapters:
+            place = chapters.index(own)
+            around = {"prev": chapters[place - 1] if place else None, "next": [*chapters, None][place + 1]}
+            assert turns == {rel: href for rel, href in around.items() if href}
+        else:
+            assert turns == {"up": "index.html"}
+        assert "Study The study Data Factors Words Computing Runs More Spaces" in page.text
+    assert '"../notebooks/b%20a.ipynb"' in written[1].read_text(encoding="utf-8")
+    assert "as it was executed" not in written[-1].read_text(encoding="utf-8")
+
+
+def test_sites_that_cannot_be(tmp_path):
+    paths = write_notebooks(tmp_path, report="The study", data="Data")
     with pytest.raises(BiomegError, match=r"report\.ipynb"):
-        pages.render_site(paths[:1], tmp_path / "report", provenance=PROVENANCE)
+        pages.render_site(paths[1:], tmp_path / "report", provenance=PROVENANCE)
     with pytest.raises(BiomegError, match="same name"):
-        pages.render_site([*paths, paths[0]], tmp_path / "report", provenance=PROVENANCE)
+        pages.render_site([*paths, paths[1]], tmp_path / "report", provenance=PROVENANCE)
+    with pytest.raises(BiomegError, match="same name"):
+        pages.render_site(paths, tmp_path / "report", provenance=PROVENANCE, pages={"data": "<h1>Data</h1>"})
+    assert not (tmp_path / "report").exists()
 
 
 @pytest.mark.parametrize(
@@ -355,6 +427,55 @@ def test_linked_table(render):
     assert "text-align: right" in text
 
 
+def test_a_table_has_the_name_of_its_file(render):
+    frame = pd.DataFrame({"a": [1]})
+    page = check_harmless(render(code("x", shown(pages.linked_table(frame, "c", [], "table 3")))))
+    assert page.of("figure") == [{"id": "table-3"}]
+    assert "<figure>" in pages.linked_table(frame, "c", [])
+    assert "Made by" not in pages.linked_table(frame, "c", [])
+
+
+def test_links_in_cells(render):
+    targets = ["vocab.html#table3", "#run-a%20b", "../tables/x.csv", "a.html?x=1:2"]
+    frame = pd.DataFrame({"where": [*(pages.Link(f"<{i}>", href) for i, href in enumerate(targets)), None]})
+    made = pages.linked_table(frame, "links", [])
+    page = check_harmless(render(code("x", shown(made))))
+    cells = [link for link in page.of("a") if link["href"] in targets]
+    assert [link["href"] for link in cells] == targets
+    assert "<0> <1> <2> <3> \N{EN DASH}" in page.text
+    assert frame.to_csv(index=False).splitlines() == ["where", "<0>", "<1>", "<2>", "<3>", '""'], "text in files"
+
+
+@pytest.mark.parametrize(
+    "href",
+    [
+        "",
+        "javascript:alert(1)",
+        " java\tscript:alert(1)",
+        "https://example.org",
+        "//example.org",
+        "/etc/passwd",
+        "\\\\example.org",
+        "\t//example.org",
+        "file:x",
+        "data:text/html,x",
+    ],
+)
+def test_links_that_are_not_relative_are_refused(href):
+    with pytest.raises(BiomegError, match="expected a relative link"):
+        pages.Link("go", href)
+
+
+def test_verdicts_are_badges_with_their_text(render):
+    values = ["supported", "contradicted", "inconclusive", "not measured", "<b>", None]
+    made = pages.linked_table(pd.DataFrame({"Verdict": values, "other": values}), "c", [])
+    page = check_harmless(render(code("x", shown(made))))
+    badges = [one["class"] for one in page.of("span") if "verdict" in one.get("class", "")]
+    assert badges == ["verdict supported", "verdict contradicted", "verdict inconclusive"]
+    for value in values[:5]:
+        assert page.texts.count(value) == 2
+
+
 def test_linked_table_without_rows():
     made = pages.linked_table(pd.DataFrame({"a": [], "b": []}), "nothing yet", SOURCE)
     assert "<tbody>" in made
@@ -371,5 +492,6 @@ def test_linked_figure(render, tmp_path):
     assert base64.b64decode(image["src"].split(",")[1]).decode() == SVG
     assert text.count('class="scroll"') == 1
     assert html.escape("Pieces <1>") in text
+    assert page.of("figure") == [{"id": "figure1"}]
     with pytest.raises(InputError, match="no such file"):
         pages.linked_figure(tmp_path / "none.svg", "", SOURCE)

@@ -50,6 +50,7 @@ def test_a_table_is_saved_and_links_to_what_made_it(study):
     assert study.table("table3").read_text() == "word,n\n<b>,1\nx,2\n"
     assert "<b>" not in shown.data
     assert "&lt;caption&gt;" in shown.data
+    assert '<figure id="table3">' in shown.data
     # relative to outputs/<profile>/report/, where the page will be
     assert hrefs(shown) == ["../notebooks/vocab.ipynb", "../../../params/own.yaml", "../tables/table3.csv"]
     assert hrefs(show.frame(pd.DataFrame({"n": [1]}), "Not a file")) == hrefs(shown)[:2]
@@ -73,3 +74,4 @@ def test_a_figure_is_saved_and_shown(study):
     assert study.figure("figure1").read_text().startswith("<?xml")
     assert hrefs(shown)[-1] == "../figures/figure1.svg"
     assert "A figure" in shown.data
+    assert '<figure id="figure1">' in shown.data
