@@ -6,6 +6,10 @@ from pathlib import Path
 class BiomegError(Exception):
     """A problem with the input, the params or the surroundings. `str(error)` is one line that says what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What Jupyter shows in place of a traceback, which would bury the line."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class InputError(BiomegError):
     """A file that is not what was expected.

@@ -6,6 +6,7 @@ trained in full, its epoch chosen on the development set, and the test set is sc
 
 from typing import Any
 
+from biomeg_lib.errors import BiomegError
 from biomeg_lib.files import atomic_open
 from biomeg_lib.grids import Cell, Job
 from biomeg_lib.prepare import ensure_vocabulary
@@ -51,17 +52,34 @@ def run_job(study: Study, job: Job) -> list[dict[str, Any]]:
     results = []
     for cell in study.cells(job):
         point = choose_point(study, cell, data)
-        results += [train_run(study, cell, point, seed, data) for seed in study.seeds]
+        results += [train_run(study, cell, point, seed, data) for seed in study.seeds_of(job.grid)]
     return results
 
 
-def run_all(study: Study, task: str) -> None:
-    """Train what is not trained yet of all jobs of a task, and say so before it starts."""
-    for job in study.jobs(task):
-        files = [study.run_directory("finetune", name) / "metrics.json" for name in study.runs(job)]
-        if missing := sum(not file.is_file() for file in files):
-            print(f"{job.name}: {missing} of {len(files)} runs are not there yet and are trained now", flush=True)
-            run_job(study, job)
+def require(study: Study, *kinds: str) -> None:
+    """Refuse to go on while a run is missing: a notebook that reads results must not start hours of training.
+
+    Args:
+        kinds: "pretrain" for all pre-training runs, "ner", "classification" or "qa" for all runs of a task.
+
+    Raises:
+        BiomegError: how many runs are missing, and the command that trains them; or a pre-training run was made with
+            other params.
+    """
+    there: list[bool] = []
+    for kind in kinds:
+        if kind == "pretrain":
+            for name in study.pretraining:
+                run = RunDirectory(study.run_directory("pretrain", name), study.resolved_pretraining(name))
+                there.append(run.complete)
+        else:
+            runs = [name for job in study.jobs(kind) for name in study.runs(job)]
+            there += [(study.run_directory("finetune", name) / "metrics.json").is_file() for name in runs]
+    if missing := there.count(False):
+        raise BiomegError(
+            f"{missing} of the {len(there)} training runs that this chapter reads are missing: "
+            f"run `make study PROFILE={study.profile}`, then this notebook again"
+        )
 
 
 def make_arm(study: Study, cell: Cell, point: dict[str, Any], seed: int, epochs: int, data: Any) -> Arm:
@@ -77,7 +95,7 @@ def choose_point(study: Study, cell: Cell, data: Any) -> dict[str, Any]:
         return points[0]
     scores = []
     for number, point in enumerate(points):
-        seed = study.seeds[0]
+        seed = study.seeds_of(cell.grid)[0]
         params = study.resolved_finetuning(cell, point, seed, search.epochs)
         run = RunDirectory(study.run_directory("search", f"{cell.name}.point{number + 1}"), params)
         optimum = TASKS[study.grids[cell.grid].task][1].optimum

@@ -1,6 +1,8 @@
 """Fine-tuning jobs on the miniature: choices on development, one look at the test set, seeds, reuse."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,7 @@ from biomeg_lib.errors import BiomegError
 from biomeg_lib.metrics.entities import entity_scores
 from biomeg_lib.predict import load_run
 from biomeg_lib.study import Study
-from biomeg_lib.tasks.jobs import load_benchmark, run_job
+from biomeg_lib.tasks.jobs import load_benchmark, require, run_job
 from biomeg_lib.training.pretrain import pretrain
 from biomeg_lib.training.rundir import read_log
 
@@ -89,3 +91,27 @@ def test_deleting_one_run_redoes_it_alone_with_the_same_result(trained):
     assert [{k: v for k, v in r.items() if k not in timed} for r in again] == [
         {k: v for k, v in r.items() if k not in timed} for r in results
     ]
+
+
+def test_what_a_chapter_needs_is_there_or_it_says_what_to_run(trained, fresh):
+    require(trained[0], "pretrain", "ner", "classification")
+    for kinds, count in {("pretrain",): 1, ("ner",): 4, ("pretrain", "ner", "qa"): 5}.items():
+        with pytest.raises(BiomegError) as raised:
+            require(fresh, *kinds)
+        assert str(raised.value) == (
+            f"{count} of the {count} training runs that this chapter reads are missing: "
+            "run `make study PROFILE=nano`, then this notebook again"
+        )
+    result = fresh.run_directory("finetune", fresh.runs(fresh.jobs()[0])[1]) / "metrics.json"
+    result.parent.mkdir(parents=True)
+    result.write_text("{}")
+    with pytest.raises(BiomegError, match="3 of the 4 training runs"):
+        require(fresh, "ner")
+
+
+def test_a_chapter_that_only_reads_never_trains():
+    """Only the two notebooks that make runs may: the others would start hours of it by surprise."""
+    notebooks = Path(__file__).resolve().parent.parent.parent / "notebooks"
+    training = re.compile(r"\b(run_job|train_run|pretrain)\(")
+    trains = {path.stem for path in notebooks.glob("*.ipynb") if training.search(path.read_text(encoding="utf-8"))}
+    assert trains == {"pretrain", "finetune"}
