@@ -29,11 +29,18 @@ def results(*tasks):
 
 FINETUNED = results("ner", "classification", "qa")
 REMEDIED = any(cell.remedy for job in JOBS.values() for cell in STUDY.cells(job))
+TRANSFERRED = any(
+    job.encoder in STUDY.encoders_of_series() and cell.start == "pretrained" and not cell.remedy
+    for task in ("ner", "classification")
+    for job in STUDY.jobs(task)
+    for cell in STUDY.cells(job)
+)
 SECTIONS = ["data", "vocab", "labeling"]
 SECTIONS += ["relation"] if STUDY.classification else []
 SECTIONS += ["questions"] if STUDY.benchmarks_of("qa") else []
-SECTIONS += ["domain_transfer"] if any(spec.init_from for spec in STUDY.pretraining.values()) else []
+SECTIONS += ["size", "domain_transfer"]
 SECTIONS += ["imbalance"] if REMEDIED else []
+SECTIONS += ["scaling", "benchmark"]
 NOTEBOOKS = expand(OUT + "/notebooks/{section}.ipynb", section=SECTIONS)
 NOTEBOOKS += expand(OUT + "/notebooks/pretrain.{run}.ipynb", run=STUDY.pretraining) + expand(
     OUT + "/notebooks/finetune.{job}.ipynb", job=JOBS
@@ -54,7 +61,8 @@ rule study:
         PRETRAINED,
         FINETUNED,
         NOTEBOOKS,
-        expand(OUT + "/tables/{table}.csv", table=["table3", "table8", "table9"]),
+        OUT + "/findings.csv",
+        expand(OUT + "/tables/{table}.csv", table=[f"table{number}" for number in range(1, 10)]),
         OUT + "/report/index.html",
 
 
@@ -208,15 +216,31 @@ rule questions:
         "{BIOMEG} execute {PARAMS} questions {output.notebook}"
 
 
+rule size:
+    input:
+        PRETRAINED,
+        FINETUNED,
+    output:
+        OUT + "/tables/table1.csv",
+        OUT + "/tables/table2.csv",
+        OUT + "/tables/table4.csv",
+        OUT + "/tables/size_effects.csv",
+        notebook=OUT + "/notebooks/size.ipynb",
+    shell:
+        "{BIOMEG} execute {PARAMS} size {output.notebook}"
+
+
 rule domain_transfer:
     input:
         PRETRAINED,
-        results("ner", "classification"),
+        FINETUNED,
     output:
         OUT + "/tables/table5.csv",
+        OUT + "/tables/table6.csv",
+        OUT + "/tables/table7.csv",
         OUT + "/tables/transfer_runs.csv",
         OUT + "/tables/transfer_effects.csv",
-        OUT + "/figures/transfer.svg",
+        [OUT + "/figures/transfer.svg"] if TRANSFERRED else [],
         notebook=OUT + "/notebooks/domain_transfer.ipynb",
     shell:
         "{BIOMEG} execute {PARAMS} domain_transfer {output.notebook}"
@@ -233,13 +257,41 @@ rule imbalance:
         "{BIOMEG} execute {PARAMS} imbalance {output.notebook}"
 
 
+rule scaling:
+    input:
+        PRETRAINED,
+        results("ner"),
+    output:
+        OUT + "/tables/scaling.csv",
+        OUT + "/tables/scaling_curves.csv",
+        OUT + "/tables/scaling_paper.csv",
+        OUT + "/figures/loss_tokens.svg",
+        OUT + "/figures/loss_compute.svg",
+        notebook=OUT + "/notebooks/scaling.ipynb",
+    shell:
+        "{BIOMEG} execute {PARAMS} scaling {output.notebook}"
+
+
+# Speed is measured by `make bench`, not by a study: the chapter shows what was measured last, or the records kept here.
+rule benchmark:
+    input:
+        [str(path) for folder in ("outputs/bench", "docs/results/bench") for path in sorted(Path(folder).glob("*.csv"))],
+    output:
+        notebook=OUT + "/notebooks/benchmark.ipynb",
+    shell:
+        "{BIOMEG} execute {PARAMS} benchmark {output.notebook} -p profile bench -p chapter {PROFILE}"
+
+
 rule overview:
     input:
         PRETRAINED,
+        FINETUNED,
         NOTEBOOKS,
     output:
+        OUT + "/findings.csv",
         OUT + "/tables/pretraining.csv",
         OUT + "/tables/start.csv",
+        OUT + "/figures/findings.svg",
         OUT + "/figures/start.svg",
         notebook=OUT + "/notebooks/report.ipynb",
     shell:

@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from biomeg_lib import sources
+from biomeg_lib import catalogue, sources
 from biomeg_lib.corpus import miniature
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.schema import Benchmark
@@ -30,8 +30,12 @@ def files_of(study: Study, locator: str) -> list[Path]:
         if not found:
             raise BiomegError(f"{study.params_file}: the miniature has no file {pattern!r}")
         return found
-    if own := _own_files(study, locator):
+    if own := own_files(study, locator):
         return own
+    try:
+        catalogue.find(locator)
+    except BiomegError as error:
+        raise BiomegError(f"{study.params_file}: no file {locator!r} in {study.root}; {error}") from None
     return sources.locate_all(locator)
 
 
@@ -61,7 +65,7 @@ def corpus_files(study: Study, name: str) -> tuple[list[Path], str, list[str]]:
     notes: list[str] = []
     for locator in corpus.files:
         files += files_of(study, locator)
-        own = locator.startswith(MINIATURE) or _own_files(study, locator)
+        own = locator.startswith(MINIATURE) or own_files(study, locator)
         described = {} if own else sources.describe(locator)
         formats.add(described.get("format") or corpus.format)
         notes += [described["note"]] if described.get("note") else []
@@ -87,7 +91,7 @@ def benchmark_files(study: Study, benchmark: Benchmark) -> dict[str, list[Path]]
     return found
 
 
-def _own_files(study: Study, locator: str) -> list[Path]:
+def own_files(study: Study, locator: str) -> list[Path]:
     """The user's files that a path or a pattern means; none for the name of a source."""
     return [] if re.match(r"https?://", locator) else _matches(study.root, os.path.expanduser(locator))
 

@@ -137,7 +137,7 @@ def _page(root: Path, profile: str) -> Path:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
     kept = {key: str(value) for key, value in environment.items() if key not in ("date", "threads")}
     provenance = {**kept, "rendered": now, "versions": packages}
-    render_notebook(executed, page, navigation=[("Benchmark", page.name)], provenance=provenance)
+    render_notebook(executed, page, navigation=[("Computing", [("Benchmark", page.name)])], provenance=provenance)
     return page
 
 

@@ -17,6 +17,7 @@ from biomeg_lib.bench.memory import forget_peak, peak_memory, resident_memory
 from biomeg_lib.bench.side import Side
 from biomeg_lib.corpus.samples import PretrainingBatch
 from biomeg_lib.model import ModelConfig, PretrainingModel
+from biomeg_lib.model.flops import useful_flops
 from biomeg_lib.training import loop
 from biomeg_lib.training.environment import flushed_denormals
 from biomeg_lib.training.starting import new_model
@@ -67,31 +68,6 @@ def batch_of(settings: Mapping[str, Any]) -> PretrainingBatch:
         labels=tokens.flatten()[positions],
         order=torch.randint(0, 2, size[:1], generator=generator),
     )
-
-
-def useful_flops(config: ModelConfig, batch: int, length: int, masked: int) -> float:
-    """Floating-point operations of one step that the loss needs; what is computed besides does not count.
-
-    A multiply-add is two operations, and backward costs twice forward, so a step is 3 x forward. With H the hidden
-    size, I the width of the MLP, T the length and V the vocabulary, forward is
-
-    - for each token and layer: query, key, value and output 8 H^2, scores and context 4 T H, MLP 4 H I;
-    - but in the last layer only keys and values (4 H^2) of tokens that are neither masked nor [CLS], since nobody
-      reads what else would be made of them;
-    - for each masked token: the transform of the masked-LM head 2 H^2, the projection to the vocabulary 2 H V.
-
-    Element-wise work, embeddings, the pooler and the optimiser are left out: they are not products of matrices.
-
-    Args:
-        batch, length: of the sequences, without padding.
-        masked: tokens to be predicted in the batch.
-    """
-    hidden, tokens = config.hidden, batch * length
-    layers = config.layers * tokens * 4 * hidden**2
-    rows = (config.layers - 1) * tokens + masked + batch
-    layers += rows * (4 * hidden**2 + 4 * length * hidden + 4 * hidden * config.intermediate)
-    head = masked * (2 * hidden**2 + 2 * hidden * config.vocab_size)
-    return 3.0 * (layers + head)
 
 
 def matrix_peak(device: str) -> float:

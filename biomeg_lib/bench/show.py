@@ -34,12 +34,14 @@ class Results:
     Attributes:
         cases: rows of bench.csv, a machine after the other, in the order of the cases.
         curves: rows of curves.csv.
-        folder: where figures go.
+        folder: where figures go, in `figures`.
+        links: file -> where it is, as seen from the page.
     """
 
     cases: pd.DataFrame
     curves: pd.DataFrame
     folder: Path
+    links: dict[str, str]
 
     @property
     def machines(self) -> list[str]:
@@ -76,7 +78,7 @@ class Results:
             "Ratio over target, for memory and waiting target over ratio, so that right of the line is met everywhere; "
             "lines reach from the lowest to the highest round."
         )
-        return HTML(linked_figure(path, caption, self._links("figures/margins.svg")))
+        return HTML(linked_figure(path, caption, self._links("bench.csv")))
 
     def curve(self, name: str, quantity: str, caption: str) -> HTML:
         """One cost curve, a line a machine.
@@ -102,13 +104,17 @@ class Results:
         return HTML(linked_figure(path, caption, self._links("curves.csv")))
 
     def _links(self, *files: str) -> list[tuple[str, str]]:
-        return [(Path(name).name, name) for name in ("benchmark.ipynb", *files)]
+        return [(Path(name).name, self.links[name]) for name in ("benchmark.ipynb", *files) if name in self.links]
 
 
-def read(profile: str, records: Path = RECORDS) -> Results:
+def read(profile: str, records: Path = RECORDS, chapter: str = "") -> Results:
     """The results of `outputs/<profile>` and, behind them, the records, newest first.
 
     A row of a case and machine is shown once, the first that has numbers.
+
+    Args:
+        chapter: the profile of a study whose report the page is a chapter of; empty for a page of its own beside the
+            results.
 
     Raises:
         InputError: a file that is none of the benchmark's.
@@ -123,7 +129,12 @@ def read(profile: str, records: Path = RECORDS) -> Results:
     cases = cases.assign(place=place).dropna(subset="place").sort_values("place", kind="stable")
     curves = _stack([folder / "curves.csv", *curve_files], results.CURVE_COLUMNS)
     curves = curves.drop_duplicates(["curve", "x", "y_unit", "hardware"])
-    return Results(cases.drop(columns="place").reset_index(drop=True), curves.reset_index(drop=True), folder)
+    links = {name: name for name in ("benchmark.ipynb", "bench.csv", "curves.csv")}
+    if chapter:
+        links = {name: f"../../{profile}/{name}" for name in links if (folder / name).is_file()}
+        links["benchmark.ipynb"] = "../notebooks/benchmark.ipynb"
+        folder = root / "outputs" / chapter
+    return Results(cases.drop(columns="place").reset_index(drop=True), curves.reset_index(drop=True), folder, links)
 
 
 def shown(rows: pd.DataFrame) -> pd.DataFrame:

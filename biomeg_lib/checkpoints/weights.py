@@ -29,9 +29,17 @@ def load_weights(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     Raises:
         InputError: one of the files is absent or damaged.
     """
+    return load_shape(folder), read_safetensors(folder / WEIGHTS)
+
+
+def load_shape(folder: Path) -> ModelConfig:
+    """The shape alone.
+
+    Raises:
+        InputError: the file is absent or damaged.
+    """
     values = read_json(folder / SHAPE)
     try:
-        config = ModelConfig.from_dict(values)
+        return ModelConfig.from_dict(values)
     except (BiomegError, TypeError) as error:
         raise InputError(folder / SHAPE, str(error)) from None
-    return config, read_safetensors(folder / WEIGHTS)

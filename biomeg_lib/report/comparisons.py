@@ -10,14 +10,12 @@ import numpy as np
 import pandas as pd
 
 from biomeg_lib.errors import InputError
-from biomeg_lib.grids import FACTORS
 from biomeg_lib.metrics.resampling import approximate_randomisation, bootstrap, micro_f1, paired_bootstrap
 from biomeg_lib.metrics.statistics import paired_difference
 from biomeg_lib.report.tables import arm_columns
 from biomeg_lib.study import Study
 from biomeg_lib.tasks.jobs import ITEMS
 
-MARGIN = 1.0  # points of F1: what "minor effects" (paper, section 5.5) is taken to mean at most
 COUNTS = ["true_positive", "predicted", "gold"]
 
 
@@ -95,37 +93,6 @@ def remedies(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
-
-
-def verdict_on_remedies(effects: pd.DataFrame, margin: float = MARGIN) -> tuple[str, str]:
-    """Claim C11's second half: oversampling and class weights help little.
-
-    It is `supported` if, in every setting, the 95 % interval over seeds ends below `margin`: no gain beyond it is
-    likely; `contradicted` if one begins above it; `inconclusive` otherwise. The dice loss is no part of the claim; the
-    paper names it as future work.
-
-    Returns:
-        The verdict, and a sentence with what it rests on.
-    """
-    claimed = effects[effects["remedy"].isin(["weighted", "oversampled"])]
-    if claimed.empty or claimed["high"].isna().any():
-        return "inconclusive", "There are no comparisons with an interval."
-    if (claimed["low"] > margin).any():
-        verdict = "contradicted"
-    else:
-        verdict = "supported" if (claimed["high"] < margin).all() else "inconclusive"
-    best, worst = claimed.loc[claimed["Difference"].idxmax()], claimed.loc[claimed["Difference"].idxmin()]
-    below = int((claimed["high"] < margin).sum())
-    return verdict, (
-        f"In {below} of {len(claimed)} comparisons the 95 % interval of the gain in F1 ends below {margin:g} point; "
-        f"the differences go from {worst['Difference']:+.2f} ({_named(worst)}) to {best['Difference']:+.2f} "
-        f"({_named(best)})."
-    )
-
-
-def _named(row: pd.Series) -> str:
-    factors = [row[column] for column in ("benchmark", "encoder", *FACTORS) if column in row and pd.notna(row[column])]
-    return ", ".join(str(value) for value in factors)
 
 
 def _bounds(low: float | None, high: float | None) -> dict[str, float | None]:

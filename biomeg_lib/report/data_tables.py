@@ -38,14 +38,7 @@ Task = Literal["ner", "classification", "qa"]
 Records = Sequence[Sentence] | Sequence[Relation] | Sequence[SentencePair] | Sequence[Question]
 
 _PRINTED_TASK = {"ner": "NER", "classification": "CLS", "qa": "QA"}
-_ROW_OF = {  # other names in the paper for what Table 8 has a row for
-    "BC5-chem": "BC5CDR",
-    "BC5-disease": "BC5CDR",
-    "BC5CDR-chem": "BC5CDR",
-    "BC5CDR-disease": "BC5CDR",
-    "SQuAD-v1.1": "SQuAD-v1.0",
-    "BioASQ-7b-factoid": "BioASQ-7b",
-}
+_PARTS_OF = {"BC5CDR-chem": "BC5CDR", "BC5CDR-disease": "BC5CDR"}  # what other tables have apart, Table 8 in one row
 _COLUMNS = [
     *["Task", "Dataset", "Stands for", "Split", "# Samples", "Majority label", "Minority count", "Majority count"],
     *["Bias %", "published # Samples", "published", "note"],
@@ -166,9 +159,10 @@ def label_bias_table(splits: Iterable[CountedSplit]) -> pd.DataFrame:
     (their ratio; none where there is no answer), `published # Samples`, `published` (the bias), `note`.
     """
     printed = published.table(8).set_index("Dataset")
+    rows_of = {published.canonical_benchmark(dataset): dataset for dataset in printed.index} | _PARTS_OF
     rows = []
     for split in splits:
-        row_of = _ROW_OF.get(split.stands_for or "", split.stands_for)
+        row_of = rows_of.get(published.canonical_benchmark(split.stands_for or ""), split.stands_for)
         known = row_of in printed.index and split.split == "train"
         majority, minority_count, majority_count, bias = _ratio(split)
         values = (
@@ -181,6 +175,32 @@ def label_bias_table(splits: Iterable[CountedSplit]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_COLUMNS).astype(
         {"Bias %": float, "published # Samples": float, "published": float}
     )
+
+
+def table8(study: Study, splits: Iterable[CountedSplit]) -> pd.DataFrame:
+    """Table 8 with every row of the paper: what `label_bias_table` returns, with `source` beside `published`, and after
+    it the paper's rows that no benchmark of the study stands for, with a note that says why."""
+    frame = label_bias_table(splits)
+    printed = published.table(8).set_index("Dataset")
+    sources = printed["source"].to_dict()
+    frame.insert(len(_COLUMNS) - 1, "source", frame["Stands for"].map(sources).where(frame["published"].notna(), None))
+    stood_for = set(frame.loc[frame["published"].notna(), "Stands for"])
+    missing = [
+        {
+            "Task": row["Task"],
+            "Stands for": name,
+            "Split": "train",
+            "published # Samples": row["# Samples"],
+            "published": row["Bias %"],
+            "source": row["source"],
+            "note": published.reason(study.not_run, name, "no benchmark of this profile stands for it"),
+        }
+        for name, row in printed.iterrows()
+        if name not in stood_for
+    ]
+    rows = [*frame.to_dict("records"), *missing]
+    counts = dict.fromkeys(("# Samples", "Minority count", "Majority count"), "Int64")
+    return pd.DataFrame(rows, columns=frame.columns).astype(counts)
 
 
 def _ratio(split: CountedSplit) -> tuple[str | None, int, int, float | None]:
@@ -213,7 +233,7 @@ def corpus_words(study: Study) -> pd.DataFrame:
     """Table 9: words of the pre-training corpora, as counted while they were read, and below them the paper's.
 
     Columns: `Model` (the runs that read the corpus), `PubMed Corpus` (its name in the params file), `#Words`,
-    `published`. Both are words, the paper's printed in billions.
+    `published`, `source`, `note`. Both numbers are words, the paper's printed in billions.
 
     Raises:
         InputError: a corpus is not made yet.
@@ -222,11 +242,15 @@ def corpus_words(study: Study) -> pd.DataFrame:
     for name in study.corpora:
         readers = [run for run, spec in study.pretraining.items() if spec.corpus == name]
         words = read_json(study.corpus_directory(name) / COUNTS)["words"]
-        rows.append({"Model": ", ".join(readers), "PubMed Corpus": name, "#Words": words, "published": None})
+        rows.append(
+            {"Model": ", ".join(readers), "PubMed Corpus": name, "#Words": words, "published": None, "note": ""}
+        )
     for row in published.table(9).to_dict("records"):
         keys = {key: row[key] for key in ("Model", "PubMed Corpus")}
-        rows.append({**keys, "#Words": None, "published": row["#Words"]})
-    return pd.DataFrame(rows).astype({"#Words": "Int64", "published": "Int64"})
+        note = published.reason(study.not_run, row["Model"], "the paper's; what this profile reads is above")
+        rows.append({**keys, "#Words": None, "published": row["#Words"], "source": row["source"], "note": note})
+    frame = pd.DataFrame(rows, columns=["Model", "PubMed Corpus", "#Words", "published", "source", "note"])
+    return frame.astype({"#Words": "Int64", "published": "Int64"})
 
 
 def explain_words(frame: pd.DataFrame) -> str:
@@ -272,7 +296,7 @@ def explain(frame: pd.DataFrame, generated: bool = False) -> str:
     Args:
         generated: whether the data are generated (`Study.generated`), so that nothing is to be compared.
     """
-    compared = frame[frame["published # Samples"].notna()]
+    compared = frame[frame["published # Samples"].notna() & frame["# Samples"].notna()]
     if compared.empty:
         return "No training set here stands for one of Table 8."
     if generated:

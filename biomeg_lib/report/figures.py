@@ -31,7 +31,7 @@ INK, MUTED, PAPER = "#22262b", "#5b636d", "#ffffff"
 WORD_COLOUR, PIECE_COLOUR = "#0b5fb4", "#86259b"  # the paper's blue and purple, dark enough for small text on white
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-_RC: dict[str, Any] = {
+STYLE: dict[str, Any] = {
     **sns.axes_style("whitegrid"),
     "axes.edgecolor": "#c3c8ce",
     "axes.grid.axis": "both",
@@ -65,7 +65,7 @@ _RC: dict[str, Any] = {
 
 def style() -> None:
     """Set the study's style for plots that a notebook draws itself; the functions below use it without being asked."""
-    matplotlib.rcParams.update(_RC)
+    matplotlib.rcParams.update(STYLE)
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -77,7 +77,7 @@ def save(figure: Figure, path: Path) -> Path:
     if path.suffix != ".svg":
         raise BiomegError(f"{path}: expected a name that ends in .svg, figures are saved as SVG only")
     stream = io.StringIO()
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     files.write_if_changed(path, stream.getvalue())
     return path
@@ -102,9 +102,10 @@ def learning_curve(
     y_label: str,
     log_x: bool = False,
     references: Mapping[Any, float] | None = None,
+    facet: str | None = None,
 ) -> Figure:
-    """A metric over steps or tokens, one line a `hue`; where a point was measured several times (seeds), the line is
-    their mean and the band spans the lowest and the highest.
+    """A metric over steps, tokens or sizes, one line a `hue`; where a point was measured several times (seeds), the
+    line is their mean and the band spans the lowest and the highest.
 
     Args:
         frame: one row a measurement; rows without a `y` (a step that was not evaluated) are left out.
@@ -116,42 +117,59 @@ def learning_curve(
         log_x: logarithmic horizontal axis, for step counts that span powers of ten; a count of 0 has a place at its
             left, as far from the least other as that is from its tenfold.
         references: a value of `hue` -> what it is to be compared with, a dashed line of the same colour.
+        facet: column with one panel a value (the measure); panels share their horizontal axis alone.
 
     Raises:
         BiomegError: a column is missing or no row has a value.
     """
-    _need_columns(frame, [x, y, hue])
+    _need_columns(frame, [x, y, hue, facet])
     frame = frame.dropna(subset=[x, y])
     _need_columns(frame, [])
     names = list(dict.fromkeys(frame[hue])) if hue else [None]
+    facets = list(dict.fromkeys(frame[facet])) if facet else [None]
     palette = sns.color_palette("colorblind", len(names))
-    with matplotlib.rc_context(_RC):
-        figure = Figure(figsize=(7.5, 4.2), layout="constrained")
-        axes = figure.subplots()
-        for i, name in enumerate(names):
-            rows = frame if hue is None else frame[frame[hue] == name]
-            summary = rows.groupby(x)[y].agg(["mean", "min", "max"]).sort_index()
-            few = len(summary) <= 25  # beyond that, markers hide the line
-            marker = MARKERS[i % len(MARKERS)] if few else None
-            label = None if hue is None else str(name)
-            axes.plot(summary.index, summary["mean"], color=palette[i], marker=marker, markersize=5, label=label)
-            if (summary["max"] > summary["min"]).any():
-                axes.fill_between(summary.index, summary["min"], summary["max"], color=palette[i], alpha=0.18, lw=0)
-            if references and name in references:
-                axes.axhline(references[name], color=palette[i], linestyle="--", linewidth=1.2)
-        if log_x and (frame[x] == 0).any():
-            counts = sorted(set(frame[x]) - {0})
-            axes.set_xscale("symlog", linthresh=counts[0] if counts else 1)
-            axes.set_xticks([0, *counts])
-            axes.minorticks_off()
-        elif log_x:
-            axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.5 if facet is None else WIDTH, 4.2), layout="constrained")
+        panels = figure.subplots(1, len(facets), sharex=True, squeeze=False)[0]
+        for axes, panel in zip(panels, facets, strict=True):
+            part = frame if facet is None else frame[frame[facet] == panel]
+            for i, name in enumerate(names):
+                rows = part if hue is None else part[part[hue] == name]
+                summary = rows.groupby(x)[y].agg(["mean", "min", "max"]).sort_index()
+                few = len(summary) <= 25  # beyond that, markers hide the line
+                marker = MARKERS[i % len(MARKERS)] if few else None
+                label = None if hue is None else str(name)
+                axes.plot(summary.index, summary["mean"], color=palette[i], marker=marker, markersize=5, label=label)
+                if (summary["max"] > summary["min"]).any():
+                    axes.fill_between(summary.index, summary["min"], summary["max"], color=palette[i], alpha=0.18, lw=0)
+                if references and name in references:
+                    axes.axhline(references[name], color=palette[i], linestyle="--", linewidth=1.2)
+            if facet is not None:
+                axes.set_title(str(panel))
+        _scale(panels[0], frame[x], log_x)  # the others share it
+        for axes in panels:
+            axes.set_xlabel(x_label)
+        panels[0].set_ylabel(y_label)
         if hue is not None:
-            _legend_above(figure, *axes.get_legend_handles_labels(), title=hue)
+            _legend_above(figure, *panels[0].get_legend_handles_labels(), title=hue)
     return figure
+
+
+def _scale(axes: Axes, counts: pd.Series, log: bool) -> None:
+    """Scale and ticks of a horizontal axis; within a power of ten, a logarithmic one has its ticks at the counts."""
+    places = sorted(set(counts) - {0})
+    ticks, digits = None, None
+    if log and (counts == 0).any():
+        axes.set_xscale("symlog", linthresh=places[0] if places else 1)
+        ticks = [0, *places]
+    elif log:
+        axes.set_xscale("log")
+        if places[-1] < 10 * places[0]:
+            ticks, digits = places, 1
+    if ticks is not None:
+        axes.set_xticks(ticks)
+        axes.minorticks_off()
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" ", places=digits))  # last, since a scale brings its own
 
 
 def score_bars(
@@ -188,7 +206,7 @@ def score_bars(
     lines = math.ceil(len(facets) / columns)
     block = len(groups) * (0.36 * len(hues) + 0.22)
     palette = dict(zip(hues, sns.color_palette("colorblind", len(hues)), strict=True))
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(min(WIDTH, 3.6 + 2.7 * columns), lines * (block + 0.75) + 0.45), layout="constrained")
         panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
         reach = 0.0
@@ -310,7 +328,7 @@ class _Sheet:
 
     def draw(self) -> Figure:
         height = self.top + _MARGIN
-        with matplotlib.rc_context(_RC):
+        with matplotlib.rc_context(STYLE):
             figure = Figure(figsize=(self.width / 72, height / 72))
             axes = figure.add_axes((0, 0, 1, 1), xlim=(0, self.width), ylim=(height, 0))
             axes.set_axis_off()

@@ -8,6 +8,7 @@ Two columns need a note. Table 5 prints its steps as powers of ten; they are int
 "Bias %", but its caption defines a ratio of label counts, and so the numbers are ratios, not percentages.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -200,6 +201,16 @@ TABLES: dict[int, PublishedTable] = {
 }
 
 
+MODEL_TABLES = (1, 2, 4, 6, 7)  # whose rows are models
+# The paper calls some benchmarks by several names: the one here -> the one that `canonical_benchmark` gives.
+_OTHER_NAMES = {
+    "BC5-chem": "BC5CDR-chem",
+    "BC5-disease": "BC5CDR-disease",
+    "SQuAD-v1.0": "SQuAD-v1.1",
+    "BioASQ-7b": "BioASQ-7b-factoid",
+}
+
+
 def _published(number: int) -> PublishedTable:
     if number not in TABLES:
         raise BiomegError(
@@ -222,6 +233,47 @@ def table(number: int) -> pd.DataFrame:
     frame = pd.DataFrame(list(published.rows), columns=[*published.keys, *published.measures])
     frame["source"] = [f"Table {number}, row {row}" for row in range(1, len(frame) + 1)]
     return frame
+
+
+def models(number: int) -> pd.Series:
+    """Which model each printed row of a table is of, by the name that `stands_for` of a pre-training run has:
+    "BioMegatron-345m, Bio-vocab-30k" where the table has sizes and vocabularies in columns of their own, else as
+    printed.
+    """
+    frame = table(number)
+    if "#Parameters" not in frame:
+        return frame["Model"]
+    # Table 1 prints PubMedBERT's vocabulary in two ways
+    vocabulary = frame["Vocabulary"].replace("PubMedBERT-vocab (30k)", "PubMedBERT-uncased (30k)")
+    return frame["Model"] + "-" + frame["#Parameters"] + ", " + vocabulary
+
+
+def known_models() -> list[str]:
+    """All names that `models` gives, of Tables 1, 2, 4, 6 and 7, each once."""
+    return list(dict.fromkeys(name for number in MODEL_TABLES for name in models(number)))
+
+
+def canonical_benchmark(name: str) -> str:
+    """One name of a benchmark for all those that the paper's tables have of it: "BC5CDR-chem" for "BC5-chem", too. Any
+    other name is its own."""
+    return _OTHER_NAMES.get(name, name)
+
+
+def known_benchmarks() -> list[str]:
+    """All names of benchmarks in the paper's tables, each once: what `stands_for` of a benchmark can be."""
+    rows = [name for number in (1, 2, 5) for name in table(number)["Benchmark"]]
+    return list(dict.fromkeys([*rows, *TABLES[3].measures, *TABLES[7].measures, *table(8)["Dataset"]]))
+
+
+def known_vocabularies() -> list[str]:
+    """The rows of Table 3: what `stands_for` of a vocabulary can be."""
+    return table(3)["Sub-word vocabulary"].tolist()
+
+
+def reason(not_run: Mapping[str, str], name: str, otherwise: str) -> str:
+    """Why nothing represents a model, benchmark or vocabulary of the paper: what a study's `not_run` says of it, under
+    any name that the paper has for it, else `otherwise`."""
+    return {canonical_benchmark(key): why for key, why in not_run.items()}.get(canonical_benchmark(name), otherwise)
 
 
 def measurements(number: int) -> pd.DataFrame:

@@ -31,6 +31,8 @@ HEADS = {
     "lenient_accuracy": "LAcc",
     "mean_reciprocal_rank": "MRR",
 }
+_BREAK_OUT = ["Sub-word vocabulary", "Stands for", "Size", "Benchmark", "Stands for column"]
+_BREAK_OUT += ["#tokens", "#words", "Rate", "published", "source", "note"]
 
 
 def save(frame: pd.DataFrame, path: Path) -> Path:
@@ -97,11 +99,12 @@ def break_out(study: Study) -> pd.DataFrame:
     """Table 3: pieces a word inside the named entities of each training set, under each vocabulary.
 
     Columns: `Sub-word vocabulary`, `Stands for` (the paper's row), `Size`, `Benchmark`, `Stands for column`,
-    `#tokens`, `#words`, `Rate`, `published`.
+    `#tokens`, `#words`, `Rate`, `published`, `source`, `note`. A number of the paper that no vocabulary or no benchmark
+    stands for has a row of its own at the end, without a rate, and a note that says why.
     """
     printed = {
-        (row["Sub-word vocabulary"], row["measure"]): row["published"]
-        for _, row in published.measurements(3).iterrows()
+        (row["Sub-word vocabulary"], published.canonical_benchmark(row["measure"])): row
+        for row in published.measurements(3).to_dict("records")
     }
     sentences: dict[str, list[Sentence]] = {
         name: read_iob(*benchmark_files(study, benchmark)["train"], benchmark.format)
@@ -113,6 +116,7 @@ def break_out(study: Study) -> pd.DataFrame:
         for benchmark, training in sentences.items():
             column = study.benchmarks[benchmark].stands_for
             measured = break_out_rate(vocabulary, training)
+            number = printed.get((spec.stands_for, published.canonical_benchmark(column or "")), {})
             rows.append(
                 {
                     "Sub-word vocabulary": name,
@@ -123,16 +127,33 @@ def break_out(study: Study) -> pd.DataFrame:
                     "#tokens": measured.pieces,
                     "#words": measured.words,
                     "Rate": measured.rate,
-                    "published": printed.get((spec.stands_for, column)),
+                    "published": number.get("published"),
+                    "source": number.get("source"),
+                    "note": "",
                 }
             )
-    return pd.DataFrame(rows)
+    vocabularies = {spec.stands_for for spec in study.vocabularies.values()}
+    benchmarks = {published.canonical_benchmark(study.benchmarks[name].stands_for or "") for name in sentences}
+    for (name, benchmark), number in printed.items():
+        column = number["measure"]
+        if name not in vocabularies:
+            note = published.reason(study.not_run, name, "no vocabulary of this profile stands for it")
+        elif benchmark not in benchmarks:
+            otherwise = f"no benchmark of this profile stands for {column}"
+            note = published.reason(study.not_run, benchmark, otherwise)
+        else:
+            continue
+        row = {"Stands for": name, "Stands for column": column, "note": note}
+        rows.append({**row, "published": number["published"], "source": number["source"]})
+    frame = pd.DataFrame(rows, columns=_BREAK_OUT)
+    return frame.astype(dict.fromkeys(("Size", "#tokens", "#words"), "Int64") | {"published": float})
 
 
 def break_out_as_printed(frame: pd.DataFrame) -> pd.DataFrame:
     """What `break_out` returns in the paper's form: a row for each vocabulary, a column for each benchmark, and beside
-    it the published number where the paper has one."""
-    rows = []
+    it the published number where the paper has one; then the paper's vocabularies that nothing stands for, with a
+    note."""
+    rows: list[dict[str, Any]] = []
     for name, group in frame.groupby("Sub-word vocabulary", sort=False):
         row = {"Sub-word vocabulary": name, "Stands for": group["Stands for"].iloc[0], "Size": group["Size"].iloc[0]}
         for entry in group.itertuples(index=False):
@@ -140,7 +161,16 @@ def break_out_as_printed(frame: pd.DataFrame) -> pd.DataFrame:
             if frame.loc[frame["Benchmark"] == entry.Benchmark, "published"].notna().any():
                 row[f"{entry.Benchmark}, published"] = entry.published
         rows.append(row)
-    return pd.DataFrame(rows)
+    measured, missing = frame[frame["Benchmark"].notna()], frame[frame["Benchmark"].isna()]
+    columns = measured["Stands for column"].map(published.canonical_benchmark, na_action="ignore")
+    for (name, note), group in missing.groupby(["Stands for", "note"], sort=False):
+        row = {"Stands for": name, "note": note}
+        for column, value in zip(group["Stands for column"], group["published"], strict=True):
+            ours = measured.loc[columns == published.canonical_benchmark(column), "Benchmark"].unique()
+            row |= {f"{benchmark}, published": value for benchmark in (ours if len(ours) else [column])}
+        rows.append(row)
+    printed = pd.DataFrame(rows)
+    return printed if "note" not in printed else printed[[*printed.columns.drop("note"), "note"]]
 
 
 def pretraining(study: Study) -> pd.DataFrame:
@@ -188,7 +218,7 @@ def runs(study: Study, task: str, jobs: list[str] | None = None) -> pd.DataFrame
         spec = study.pretraining[job.encoder]
         factors = study.grids[job.grid].factors()
         for cell in study.cells(job):
-            for seed in study.seeds:
+            for seed in study.seeds_of(job.grid):
                 metrics = read_json(study.run_directory("finetune", cell.run(seed)) / "metrics.json")
                 scores = {head: 100 * metrics["test"][key] for key, head in HEADS.items() if key in metrics["test"]}
                 rows.append(
@@ -332,15 +362,15 @@ def vocabulary_effects(study: Study, runs: pd.DataFrame, rates: pd.DataFrame) ->
     return pd.concat(frames, ignore_index=True) if frames else effects(runs.iloc[:0], "encoder", first, first)
 
 
-def summary(differences: pd.DataFrame) -> str:
-    """One sentence about a table of `effects`."""
+def summary(differences: pd.DataFrame, score: str = "F1") -> str:
+    """One sentence about a table of `effects` on a score."""
     if differences.empty:
         return "nothing to compare."
     above, below = (differences["low"] > 0).sum(), (differences["high"] < 0).sum()
     least, most = differences["Difference"].min(), differences["Difference"].max()
     return (
-        f"{least:+.1f} to {most:+.1f} points of test F1 over {len(differences)} settings; the 95 % interval lies above "
-        f"zero in {above} of them and below in {below}."
+        f"{least:+.1f} to {most:+.1f} points of test {score} over {len(differences)} settings; the 95 % interval lies "
+        f"above zero in {above} of them and below in {below}."
     )
 
 

@@ -14,10 +14,13 @@ from biomeg_lib.report import published, tables
 from biomeg_lib.study import Study
 
 RANDOM = "random weights"
-# What the paper's Table 5 calls the benchmarks that its other tables have under shorter names.
-_PUBLISHED_NAMES = {"BC5-chem": "BC5CDR-chem", "BC5-disease": "BC5CDR-disease", "ChemProt": "ChemProt"}
+NO_SERIES = "no series of this profile is fine-tuned on a benchmark that stands for it"
 _TASKS = {"ner": "NER", "classification": "RE"}
 _SETTING = ["Task", "Benchmark", "fraction", "Checkpoint", "vocabulary"]
+_ENCODER = ["encoder", "Checkpoint", "Format", "vocabulary", "corpus", "Steps", "Tokens", "Masked-LM loss"]
+_RUN = [*_SETTING, "start", "Steps", "seed", "F1", "run"]
+_TABLE_5 = [*_SETTING, "Fine-tuning steps", "start", "F1", "F1 low", "F1 high", "seeds"]
+_TABLE_5 += ["published", "source", "runs", "note"]
 
 
 def encoders(study: Study) -> pd.DataFrame:
@@ -27,10 +30,8 @@ def encoders(study: Study) -> pd.DataFrame:
     `Tokens`, `Masked-LM loss` (held out, nats).
     """
     rows = []
-    origins = {spec.init_from for spec in study.pretraining.values()}
-    for name, spec in study.pretraining.items():
-        if spec.init_from is None and name not in origins:
-            continue
+    for name in study.encoders_of_series():
+        spec = study.pretraining[name]
         metrics = read_json(study.run_directory("pretrain", name) / "metrics.json")
         as_it_is = spec.init_from is None
         rows.append(
@@ -45,12 +46,13 @@ def encoders(study: Study) -> pd.DataFrame:
                 "Masked-LM loss": metrics["heldout_mlm"],
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=_ENCODER)
 
 
 def runs(study: Study) -> pd.DataFrame:
     """One row a fine-tuning run of these encoders: `Task`, `Benchmark`, `fraction`, `Checkpoint`, `vocabulary`,
-    `start`, `Steps` (missing for random weights), `seed`, `F1` (per cent), and what it was trained on.
+    `start`, `Steps` (missing for random weights), `seed`, `F1` (per cent), and what it was trained on. No rows where
+    the profile has no such encoders.
 
     Arms with a remedy against imbalance are left out, and so are labellings and markings but the first of each grid.
     """
@@ -70,8 +72,8 @@ def runs(study: Study) -> pd.DataFrame:
         frame.loc[frame["start"] == "random", "Steps"] = None
         # the same shape and seed from random weights, once, though several encoders of a series may have it
         frame = frame.drop_duplicates([*_SETTING, "start", "Steps", "seed"])
-        frames.append(frame[[*_SETTING, "start", "Steps", "seed", "F1", "run"]])
-    return pd.concat(frames, ignore_index=True)
+        frames.append(frame[_RUN])
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=_RUN)
 
 
 def table5(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
@@ -81,7 +83,8 @@ def table5(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
         frame: what `runs` returns.
 
     Returns:
-        The rows of the study, and after them the paper's own for its benchmarks, which have `published` and no `F1`.
+        The rows of the study, with the names of the runs behind each, and after them all of the paper's own, which have
+        `published`, `source` and no `F1`; where no series here is of their benchmark, a `note` says why.
     """
     rows: list[dict[str, Any]] = []
     for key, arm in frame.groupby([*_SETTING, "start", "Steps"], sort=False, dropna=False):
@@ -96,24 +99,25 @@ def table5(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
                 "F1 low": interval.low,
                 "F1 high": interval.high,
                 "seeds": interval.n,
-                "published": None,
+                "runs": " ".join(arm["run"]),
+                "note": "",
             }
         )
-    stood_for = {_PUBLISHED_NAMES.get(study.benchmarks[name].stands_for or "") for name in frame["Benchmark"].unique()}
-    for _, row in published.measurements(5).iterrows():
-        if row["Benchmark"] in stood_for:
-            rows.append(
-                {
-                    "Task": row["Task"],
-                    "Benchmark": row["Benchmark"],
-                    "fraction": 1.0,
-                    "Checkpoint": "Megatron-1.2b (paper)",
-                    "Fine-tuning steps": row["Fine-tuning steps"],
-                    "start": "pretrained",
-                    "published": row["published"],
-                }
-            )
-    return pd.DataFrame(rows)
+    stood_for = {
+        published.canonical_benchmark(study.benchmarks[name].stands_for or "") for name in frame["Benchmark"].unique()
+    }
+    for row in published.measurements(5).to_dict("records"):
+        missing = row["Benchmark"] not in stood_for
+        rows.append(
+            {
+                **{key: row[key] for key in ("Task", "Benchmark", "Fine-tuning steps", "published", "source")},
+                "fraction": 1.0,
+                "Checkpoint": "Megatron-1.2b (paper)",
+                "start": "pretrained",
+                "note": published.reason(study.not_run, row["Benchmark"], NO_SERIES) if missing else "",
+            }
+        )
+    return pd.DataFrame(rows, columns=_TABLE_5).astype({"seeds": "Int64", "published": float})
 
 
 def as_shown(frame: pd.DataFrame) -> pd.DataFrame:
@@ -136,6 +140,12 @@ def as_shown(frame: pd.DataFrame) -> pd.DataFrame:
         )
     shown = pd.DataFrame(rows)
     return shown if shown["Vocabulary"].nunique() > 1 else shown.drop(columns="Vocabulary")
+
+
+def notes(frame: pd.DataFrame) -> str:
+    """What `table5` returns has notes about, a Markdown item for each benchmark; "" for none."""
+    noted = frame[frame["note"] != ""].drop_duplicates("Benchmark")
+    return "\n".join(f"- {row['Benchmark']}: {row['note']}." for row in noted.to_dict("records"))
 
 
 def effects(frame: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from biomeg_lib.bench.cases import NANO, NANO_TAGGING
 from biomeg_lib.bench.harness import check_parity
 from biomeg_lib.bench.memory import FamilyPeak, forget_peak, peak_memory, resident_memory
 from biomeg_lib.model import ModelConfig, PretrainingModel
+from biomeg_lib.model.flops import useful_flops
 from biomeg_lib.training.starting import new_model
 
 transformers = pytest.importorskip("transformers")
@@ -96,7 +97,7 @@ def test_useful_flops_are_those_that_pytorch_counts(seed):
         kernels.use("auto")
     # plain attention has queries of all tokens in the last layer, too
     counted -= (batch * length - masked - batch) * (2 * hidden**2 + 4 * length * hidden)
-    assert pretraining.useful_flops(config, batch, length, masked) == pytest.approx(3 * counted)
+    assert useful_flops(config, batch, length, masked) == pytest.approx(3 * counted)
 
 
 def test_the_matrix_peak_is_that_of_a_product(monkeypatch):

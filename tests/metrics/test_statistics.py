@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from biomeg_lib.errors import BiomegError
-from biomeg_lib.metrics.statistics import Interval, PairedDifference, mean_interval, paired_difference
+from biomeg_lib.metrics.statistics import (
+    Interval,
+    PairedDifference,
+    holm,
+    mean_interval,
+    paired_difference,
+    seeds_needed,
+    stratified_difference,
+)
 
 VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=10).filter(lambda values: np.std(values) > 1e-3)
 
@@ -80,3 +88,48 @@ def test_errors():
             mean_interval([1.0, 2.0], confidence)
     with pytest.raises(BiomegError, match="found 2 and 1"):
         paired_difference([1.0, 2.0], [1.0])
+
+
+def test_one_stratum_is_the_paired_test():
+    values = [0.3, 1.2, -0.4, 0.8]
+    paired, stratified = paired_difference(values, [0.0] * 4), stratified_difference([values])
+    assert (stratified.mean, stratified.low, stratified.high) == pytest.approx((paired.mean, paired.low, paired.high))
+    assert stratified.p_value == pytest.approx(paired.p_value)
+
+
+def test_two_strata_are_welchs_test():
+    # the mean of two means is half the difference of one and the negative other
+    first, second = [1.0, 2.0, 2.5, 1.2], [0.2, 3.0, -0.5]
+    welch = stats.ttest_ind(first, [-value for value in second], equal_var=False)
+    found = stratified_difference([first, second])
+    assert found.p_value == pytest.approx(welch.pvalue)
+    interval = welch.confidence_interval()
+    assert (found.low, found.high) == pytest.approx((interval.low / 2, interval.high / 2))
+
+
+def test_strata_of_one_difference_have_no_interval_and_none_is_refused():
+    assert stratified_difference([[1.0], [2.0, 3.0]]).low is None
+    with pytest.raises(BiomegError, match="at least one setting"):
+        stratified_difference([])
+
+
+def test_strata_without_spread():
+    found = stratified_difference([[1.0, 1.0], [2.0, 2.0]])
+    assert (found.low, found.high, found.p_value) == (1.5, 1.5, 0.0)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_seeds_needed_is_the_least_number():
+    strata = [[1.0, -0.5, 0.7, 0.4], [0.2, 0.9, -0.1, 0.3]]
+    needed = seeds_needed(strata, 0.3)
+    assert seeds_needed(strata, 0.6) < needed
+    assert seeds_needed(strata, 0.3, significance=0.001) > needed
+    assert seeds_needed(strata, 0.0) is None
+    assert seeds_needed([[1.0], [2.0]], 0.5) is None
+    assert seeds_needed(strata, 1e-9) is None
+    assert seeds_needed([[1.0, 1.0]], 0.5) == 2

@@ -89,30 +89,3 @@ def test_a_run_without_items_is_named(study):
     (study.run_directory("finetune", name) / "items.csv").unlink()
     with pytest.raises(InputError, match=rf"{name}/items\.csv: expected the run's test items, found none"):
         comparisons.remedies(study, tables.runs(study, "ner"))
-
-
-@pytest.mark.parametrize(
-    ("bounds", "verdict"),
-    [
-        ([(-2.0, 0.9), (-0.5, 0.5)], "supported"),
-        ([(-2.0, 0.9), (-0.5, 1.5)], "inconclusive"),
-        ([(1.1, 3.0), (-0.5, 0.5)], "contradicted"),
-        ([(0.2, 0.8), (0.1, 0.9)], "supported"),  # a gain, but a little one
-    ],
-)
-def test_verdicts(bounds, verdict):
-    arm = {"benchmark": "chem", "encoder": "p"}
-    rows = [
-        {**arm, "remedy": remedy, "low": low, "high": high, "Difference": (low + high) / 2}
-        for remedy, (low, high) in zip(("weighted", "oversampled"), bounds, strict=True)
-    ]
-    rows.append({**arm, "remedy": "dice", "low": 5, "high": 9, "Difference": 7})
-    found, sentence = comparisons.verdict_on_remedies(pd.DataFrame(rows))
-    assert found == verdict
-    assert sentence.startswith(f"In {sum(high < 1 for _, high in bounds)} of 2 comparisons")
-    assert "dice" not in sentence
-
-
-def test_one_seed_decides_nothing():
-    row = {"benchmark": "chem", "encoder": "p", "remedy": "weighted", "low": None, "high": None, "Difference": 0.0}
-    assert comparisons.verdict_on_remedies(pd.DataFrame([row]))[0] == "inconclusive"

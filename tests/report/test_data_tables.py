@@ -113,6 +113,30 @@ def test_every_row_of_the_papers_table_can_be_stood_for():
         assert "): " in line  # there is a reason
 
 
+def test_table_8_has_every_row_of_the_paper(tmp_path):
+    study = a_study(tmp_path, {}).model_copy(update={"not_run": {"SQuAD-v1.1": "too large"}})
+    splits = [
+        CountedSplit("chem", "train", "ner", "BC5CDR-chem", 9, {"I": 1, "O": 2}),
+        CountedSplit("chem", "test", "ner", "BC5CDR-chem", 9, {"I": 1, "O": 2}),
+        CountedSplit("own", "train", "ner", None, 9, {"I": 1, "O": 2}),
+        CountedSplit("bio", "train", "qa", "BioASQ-7b-factoid", 9, {("q", "a"): 2, ("q", "b"): 1}),
+    ]
+    table = data_tables.table8(study, splits)
+    assert table.columns.drop("source").tolist() == label_bias_table(splits).columns.tolist()
+    ours, missing = table.iloc[:4], table.iloc[4:]
+    assert (
+        ours.drop(columns="source").astype(object).fillna("").equals(label_bias_table(splits).astype(object).fillna(""))
+    )
+    assert ours["source"].fillna("").tolist() == ["Table 8, row 2", "", "", "Table 8, row 6"]
+    assert missing["Stands for"].tolist() == ["CONLL-2003", "MRPC", "ChemProt", "SQuAD-v1.0"]
+    assert missing["# Samples"].isna().all()
+    assert missing["note"].tolist() == [*["no benchmark of this profile stands for it"] * 3, "too large"]
+    rows = table[table["published"].notna()][["published # Samples", "published", "source"]]
+    printed = published.table(8)[["# Samples", "Bias %", "source"]]
+    assert rows.sort_values("source").to_numpy().tolist() == printed.to_numpy().tolist()
+    assert data_tables.explain(table).count("\n") == 1  # of the two that were counted
+
+
 def test_questions_without_gold_answers_have_no_bias():
     table = label_bias_table([count_split("q", "test", "qa", [asked("Who?")], "BioASQ-7b")])
     assert table["Bias %"].isna().all()
@@ -219,7 +243,7 @@ def test_words_of_the_corpora_beside_the_papers(tmp_path):
         path.write_text(text)
         documents.build_corpus([path], "text", study.corpus_directory(name))
     table = data_tables.corpus_words(study)
-    assert table.columns.tolist() == ["Model", "PubMed Corpus", "#Words", "published"]
+    assert table.columns.tolist() == ["Model", "PubMed Corpus", "#Words", "published", "source", "note"]
     assert table["Model"].tolist() == ["p, q", "", "BioBERT", "PubMedBERT", "BioMegatron"]
     assert table["#Words"].tolist()[:2] == [4, 1]
     assert table["#Words"].isna().tolist() == [False, False, True, True, True]
@@ -232,7 +256,8 @@ def test_words_of_the_corpora_beside_the_papers(tmp_path):
         "No corpus was counted; the paper's have 4.5 billion to"
     )
     path = tables.save(table, study.table("table9"))
-    assert re.search(r"^BioBERT,abstracts,,4500000000$", path.read_text(), re.MULTILINE)
+    assert re.search(r'^BioBERT,abstracts,,4500000000,"Table 9, row 1",', path.read_text(), re.MULTILINE)
+    assert table["note"].ne("").tolist() == [False, False, True, True, True]
 
 
 REAL = {  # training set -> (format, file, stands for, samples, minority, majority, bias at three decimals)

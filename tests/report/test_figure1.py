@@ -57,6 +57,8 @@ def test_examples_are_plain_words_that_fit_a_line(letters, domain):
     sentences = [f"of {long}/B-X", "of alpha-x/B-X", "a/B-X b/I-X c/I-X d/I-X", "plain words"]
     assert chosen(sentences, [letters, domain]) == []
     assert chosen([*sentences, "fever/B-X"], [letters, domain]) == ["fever"]  # nothing stands before it
+    anything = figure1.choose([sentence(text) for text in sentences[1:]], [letters, domain], 3, plain=False)
+    assert [" ".join(example.words) for example in anything] == ["of alpha-x", "a b c d"]
 
 
 def test_tags_go_with_the_words(letters, domain):

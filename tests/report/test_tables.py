@@ -10,7 +10,7 @@ import yaml
 
 from biomeg_lib.corpus import documents
 from biomeg_lib.errors import InputError
-from biomeg_lib.report import tables
+from biomeg_lib.report import published, tables
 from biomeg_lib.study import load
 from biomeg_lib.vocab import SPECIALS, Vocabulary
 
@@ -190,7 +190,8 @@ def test_break_out_counts_pieces_of_words_inside_entities(study):
         path = study.root / "data" / f"{name}.txt"
         path.write_text("\n".join(pieces) + "\n")
         Vocabulary.load(path, lowercase=False).save(study.vocabulary_directory(name))
-    rows = tables.break_out(study)
+    frame = tables.break_out(study)
+    rows = frame[frame["Rate"].notna()]
     # ab, c and abc are inside: 2 + 1 + 3 letters, or three whole words
     assert rows[["Sub-word vocabulary", "Benchmark", "Size", "#tokens", "#words", "Rate"]].to_numpy().tolist() == [
         ["letters", "chem", 15, 6, 3, 2.0],
@@ -200,10 +201,39 @@ def test_break_out_counts_pieces_of_words_inside_entities(study):
     ]
     assert rows["published"].tolist()[0] == 3.012  # the paper, Table 3
     assert rows["published"].isna().tolist() == [False, True, True, True]
+    assert rows["source"].tolist()[0] == "Table 3, row 1"
     printed = tables.break_out_as_printed(rows).set_index("Sub-word vocabulary")
     assert printed.columns.tolist() == ["Stands for", "Size", "chem", "chem, published", "own"]
     assert printed[["chem", "own"]].to_numpy().tolist() == [[2.0, 2.0], [1.0, 1.0]]
     assert printed.loc["letters", "chem, published"] == 3.012
+
+
+def test_table_3_has_every_number_of_the_paper(study):
+    for name in study.vocabularies:
+        path = study.root / "data" / "letters.txt"
+        path.write_text("\n".join([*SPECIALS, "a"]) + "\n")
+        Vocabulary.load(path, lowercase=False).save(study.vocabulary_directory(name))
+    why = "no text of that size is at hand"
+    study = study.model_copy(update={"not_run": {"BioMegatron-bio-50k-cased": why}})
+    frame = tables.break_out(study)
+    numbers = frame[frame["published"].notna()]
+    key = ["published", "source"]
+    expected = published.measurements(3)[key].sort_values(key).to_numpy().tolist()
+    assert numbers[key].sort_values(key).to_numpy().tolist() == expected
+    missing = numbers[numbers["Rate"].isna()]
+    assert (missing["note"] != "").all()
+    notes = missing.set_index(["Stands for", "Stands for column"])["note"]
+    assert notes["BERT-cased", "BC5-disease"] == "no benchmark of this profile stands for BC5-disease"
+    assert notes["PubMedBERT-uncased (30k)", "BC5-chem"] == "no vocabulary of this profile stands for it"
+    assert notes["BioMegatron-bio-50k-cased", "BC5-chem"] == why
+    printed = tables.break_out_as_printed(frame)
+    assert printed.columns.tolist() == [
+        *["Sub-word vocabulary", "Stands for", "Size", "chem", "chem, published", "own", "BC5-disease, published"],
+        "note",
+    ]
+    last = printed.iloc[-1]
+    assert (last["Stands for"], last["note"]) == ("BioMegatron-bio-50k-cased", why)
+    assert (last["chem, published"], last["BC5-disease, published"]) == (1.478, 1.116)
 
 
 def test_benchmarks_are_counted(study):

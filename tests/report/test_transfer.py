@@ -8,8 +8,8 @@ import yaml
 from nano import PARAMS
 from scipy import stats
 
-from biomeg_lib.files import write_json
-from biomeg_lib.report import tables, transfer
+from biomeg_lib.files import read_json, write_json
+from biomeg_lib.report import published, tables, transfer
 from biomeg_lib.study import load
 
 BASE = PARAMS["pretraining"]["nano-bio"]
@@ -76,8 +76,43 @@ def test_table_5_has_means_with_intervals_and_the_papers_rows(study):
     low, high = stats.t.interval(0.95, 1, 51.5, stats.sem([51, 52]))
     assert ours[["F1 low", "F1 high"]].iloc[0].tolist() == pytest.approx([low, high])
     paper = frame[frame["published"].notna()]
-    assert paper["published"].tolist() == [63.2, 74.3, 89.7, 89.37, 91.8, 92.1, 91.2]  # Table 5, BC5CDR-chem
+    assert paper["published"].tolist()[:7] == [63.2, 74.3, 89.7, 89.37, 91.8, 92.1, 91.2]  # Table 5, BC5CDR-chem
+    assert paper[["published", "source"]].equals(
+        published.measurements(5)[["published", "source"]].set_axis(paper.index)
+    )
     assert paper["F1"].isna().all()
+    assert paper["note"].tolist() == [""] * 7 + [transfer.NO_SERIES] * 14  # the series are on chemicals alone
+    other = study.model_copy(update={"not_run": {"BC5-disease": "chemicals are enough"}})
+    notes = transfer.table5(other, transfer.runs(study)).drop_duplicates("Benchmark").set_index("Benchmark")["note"]
+    assert notes["BC5CDR-disease"] == "chemicals are enough"
+    assert notes["ChemProt"] == transfer.NO_SERIES
+    assert transfer.notes(frame).split("\n") == [
+        f"- {name}: {transfer.NO_SERIES}." for name in ("BC5CDR-disease", "ChemProt")
+    ]
+    assert transfer.notes(ours) == ""
+
+
+def test_a_row_of_table_5_names_the_runs_behind_it(study):
+    frame = transfer.table5(study, transfer.runs(study))
+    for row in frame[frame["published"].isna()].to_dict("records"):
+        files = [study.run_directory("finetune", name) / "metrics.json" for name in row["runs"].split()]
+        scores = [100 * read_json(file)["test"]["f1"] for file in files]
+        assert (sum(scores) / len(scores), len(scores)) == (pytest.approx(row["F1"]), row["seeds"])
+
+
+def test_a_profile_without_a_series_has_the_papers_rows_alone(study):
+    pretraining = {"nano-bio": study.pretraining["nano-bio"]}
+    alone = study.model_copy(update={"pretraining": pretraining, "ner": {}})
+    assert transfer.encoders(alone).columns.tolist() == transfer.encoders(study).columns.tolist()
+    runs = transfer.runs(alone)
+    assert runs.columns.tolist() == transfer.runs(study).columns.tolist()
+    frame = transfer.table5(alone, runs)
+    assert frame["published"].tolist() == published.table(5)["F1"].tolist()
+    assert set(frame["note"]) == {transfer.NO_SERIES}
+    assert len(transfer.as_shown(frame)) == 21
+    effects = transfer.effects(runs)
+    assert [tables.summary(part) for _, part in transfer.parts(effects)] == ["nothing to compare."] * 2
+    assert transfer.named_series(runs).dropna(subset=["Steps"]).empty
 
 
 def test_table_5_as_shown_says_steps_and_intervals_in_words(study):

@@ -119,7 +119,7 @@ class Claim:
         headline: the index of the part whose effect stands in the table.
         remarks: what else a reader has to know (what stands in for what, what is confounded).
         published: the paper's own effect, in words.
-        link: page and anchor of the cell that shows the evidence.
+        link: page and anchor of the cell that shows the evidence, if there is any.
         fixed: a condition that is counted, not estimated, and whether it is met; a claim whose condition is not met is
             contradicted.
     """
@@ -164,7 +164,7 @@ class Finding:
             "n": difference.n if difference else 0,
             "verdict": self.verdict,
             "published": claim.published,
-            "link": claim.link,
+            "link": claim.link if claim.parts else None,
         }
 
 

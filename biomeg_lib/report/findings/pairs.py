@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from biomeg_lib.grids import FACTORS
+from biomeg_lib.metrics.statistics import paired_difference
 from biomeg_lib.report import tables
 from biomeg_lib.report.published import canonical_benchmark
 from biomeg_lib.schema import SentencePieceModel
@@ -59,6 +60,39 @@ def strata(runs: pd.DataFrame, factor: str, first: Any, second: Any, score: str,
             if len(differences):
                 found.append([float(value) for value in differences])
     return found
+
+
+def effects_of_batch(runs: pd.DataFrame, score: str) -> pd.DataFrame:
+    """The score under the largest batch minus under the smallest, all else and the seed equal, in points.
+
+    Args:
+        runs: what `all_runs` returns.
+
+    Returns:
+        One row a setting that was run with both: `benchmark`, `encoder`, the factors, `batch` and `smaller batch`,
+        `Difference`, `low`, `high` (95 %, Student t over the pairs), `p`, `seeds`.
+    """
+    factors = [name for name in FACTORS if name in runs]
+    rows = []
+    for setting, group in runs.groupby(["benchmark", "encoder", *factors, "fraction", "conditions"], sort=False):
+        large, small = group["batch"].max(), group["batch"].min()
+        pairs = group.pivot_table(index="seed", columns="batch", values=score)
+        if large == small:
+            continue
+        difference = paired_difference(pairs[large], pairs[small])
+        rows.append(
+            {
+                **dict(zip(["benchmark", "encoder", *factors], setting, strict=False)),
+                "batch": int(large),
+                "smaller batch": int(small),
+                "Difference": difference.mean,
+                "low": difference.low,
+                "high": difference.high,
+                "p": difference.p_value,
+                "seeds": difference.n,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def usual(runs: pd.DataFrame) -> pd.DataFrame:
