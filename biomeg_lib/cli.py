@@ -44,6 +44,10 @@ def _parser() -> argparse.ArgumentParser:
     fetch = command("fetch", _fetch, "find a data source, or download and verify it", params=False)
     fetch.add_argument("names", nargs="*", metavar="NAME")
     fetch.add_argument("--list", action="store_true", help="all names, sizes, licences and where they are now")
+    new = command("new-study", _new_study, "make a folder for a study of one's own text", params=False)
+    new.add_argument("folder", type=Path, metavar="DIR", help="a new folder; its name becomes the profile's")
+    new.add_argument("--corpus", nargs="+", default=[], metavar="FILE", help="text or .jsonl, or quoted patterns")
+    new.add_argument("--benchmark", nargs="+", default=[], metavar="FILE", help="IOB: train [[devel] test]")
     command("models", _models, "the named models with their exact parameter counts", params=False)
     command("check", _check, "validate a params file")
     command("corpus", _corpus, "read a corpus").add_argument("name")
@@ -86,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     render = command("render", _render, "make the HTML report of the executed notebooks")
     render.add_argument("notebooks", type=Path, nargs="+", help="executed notebooks, the index last")
+    command("reference", _reference, "keep a finished study's results without weights and text of data sets")
     bench = command("bench", _bench, "measure speed and memory beside peers", params=False)
     bench.add_argument("--cases", metavar="A,B", help="names, `curves` among them; all without it")
     bench.add_argument("--rounds", type=int, default=7, help="measured rounds of each case (7)")
@@ -108,6 +113,15 @@ def _fetch(options: argparse.Namespace) -> None:
             print(path)
 
 
+def _new_study(options: argparse.Namespace) -> None:
+    from biomeg_lib.new_study import new_study
+
+    print(f"The params file: {new_study(options.folder, options.corpus, options.benchmark)}")
+    if not (options.corpus and options.benchmark):
+        print(f"The data: as {options.folder / 'data' / 'README.md'} says, or name your own files in the params file")
+    print(f"Then: cd {options.folder} && make check && make")
+
+
 def _models(options: argparse.Namespace) -> None:
     from biomeg_lib.model import PRESETS, config_for, count_parameters
 
@@ -121,11 +135,11 @@ def _models(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from biomeg_lib.prepare import check_made
+    from biomeg_lib.check import check
     from biomeg_lib.study import load
 
     study = load(options.params)
-    check_made(study)
+    check(study, options.params)
     runs = sum(len(study.runs(job)) for job in study.jobs())
     print(f"{options.params}: {len(study.pretraining)} pre-training and {runs} fine-tuning runs")
 
@@ -232,6 +246,13 @@ def _render(options: argparse.Namespace) -> None:
     from biomeg_lib.study import load
 
     render(load(options.params), options.notebooks)
+
+
+def _reference(options: argparse.Namespace) -> None:
+    from biomeg_lib.report.reference import keep
+    from biomeg_lib.study import load
+
+    print(keep(load(options.params)))
 
 
 def _bench(options: argparse.Namespace) -> None:
