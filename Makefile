@@ -5,7 +5,9 @@ PYTHON ?= python3
 CORES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
-SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --rerun-triggers mtime --rerun-incomplete --keep-going --quiet rules
+SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --rerun-triggers mtime --rerun-incomplete --keep-incomplete --keep-going --quiet rules
+# `make study MINUTES=9`: stop after so many, as Ctrl-C would. The same command goes on, until there is nothing more to do.
+STAGE = $(if $(MINUTES),$(BIN)/python -m biomeg_lib.stage $(MINUTES))
 
 export OMP_NUM_THREADS := 1
 # glibc gives large blocks back to the system and fetches them again at every step; keeping them makes training on a CPU
@@ -19,7 +21,7 @@ export MALLOC_TOP_PAD_ := 268435456
 
 study: $(VENV)/installed
 	@$(BIN)/biomeg check params/$(PROFILE).yaml
-	@$(SNAKEMAKE) --config profile=$(PROFILE)
+	@$(STAGE) $(SNAKEMAKE) --config profile=$(PROFILE)
 	@echo "The report: outputs/$(PROFILE)/report/index.html"
 
 test: $(VENV)/installed

@@ -60,6 +60,21 @@ def _read_table() -> dict[str, Source]:
 
 SOURCES = _read_table()
 
+
+def _of_bioasq(name: str, file: str, what: str, hint: str) -> Source:
+    place, licence = "participants-area.bioasq.org, datasets of task 7b", "BioASQ's terms, after registration"
+    return Source(name, f"benchmarks/qa/bioasq-7b/{file}", None, "", "", licence, what, hint=f"{hint}: {place}")
+
+
+# What owners give to those alone who register: users put it where `path` says, in the data folder or the cache.
+REGISTERED = {
+    source.name: source
+    for source in (
+        _of_bioasq("bioasq-7b-train", "training7b.json", "BioASQ 7b training questions", "its training set"),
+        _of_bioasq("bioasq-7b-gold", "golden7b.json", "BioASQ 7b test answers", "its five golden files, joined"),
+    )
+}
+
 # Used when the file or set on the left is in none of the local places.
 STAND_INS = {"general": "wikitext-2", "pmc-sample": "evidence-inference"}
 
@@ -161,14 +176,14 @@ def find(name: str) -> list[Source]:
     """The files that a name stands for: one, or several for a set ("pmc-sample", "bc5cdr-chem").
 
     Args:
-        name: a name of `SOURCES`, of a set, of a family ("pubmed-baseline/2026/0001", and for many files
-            "pubmed-baseline/2026/0001-0040"), or an http(s) address of the user's own.
+        name: a name of `SOURCES` or `REGISTERED`, of a set, of a family ("pubmed-baseline/2026/0001", and for many
+            files "pubmed-baseline/2026/0001-0040"), or an http(s) address of the user's own.
 
     Raises:
         BiomegError: nothing has that name; the message suggests close ones.
     """
-    if name in SOURCES:
-        return [SOURCES[name]]
+    if source := SOURCES.get(name) or REGISTERED.get(name):
+        return [source]
     if re.match(r"https?://", name):
         return [_own_address(name)]
     for family in FAMILIES.values():
@@ -182,7 +197,7 @@ def find(name: str) -> list[Source]:
     member = re.compile(rf"{re.escape(name)}(/.+|-\d\d\d)")
     if members := [source for known, source in SOURCES.items() if member.fullmatch(known)]:
         return members
-    known = [*SOURCES, *{re.split(r"/|-\d\d\d$", known)[0] for known in SOURCES}, *FAMILIES]
+    known = [*SOURCES, *REGISTERED, *{re.split(r"/|-\d\d\d$", known)[0] for known in SOURCES}, *FAMILIES]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     advice = f"did you mean {', '.join(close)}?" if close else "`biomeg fetch --list` shows all names"
     raise BiomegError(f"unknown data source {name!r}: {advice}")

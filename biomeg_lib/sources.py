@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import requests
 
-from biomeg_lib.catalogue import FAMILIES, SOURCES, STAND_INS, Source, find, public_address
+from biomeg_lib.catalogue import FAMILIES, REGISTERED, SOURCES, STAND_INS, Source, find, public_address
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.files import sha256, write_json
 
@@ -139,7 +139,7 @@ def list_sources() -> list[Row]:
 
     What is packed only here is shown with the address of its stand-in.
     """
-    rows = [Row(s.name, s.bytes, s.licence, _where(s), s.url) for s in SOURCES.values()]
+    rows = [Row(s.name, s.bytes, s.licence, _where(s), s.url) for s in (*SOURCES.values(), *REGISTERED.values())]
     for name, stand_in in STAND_INS.items():
         members = find(name)
         places = {_where(source) for source in members}
@@ -214,7 +214,7 @@ def _download(source: Source, quiet: bool) -> _Found:
     place = f"{os.environ.get('BIOMEG_DATA') or 'BIOMEG_DATA'}/{source.path}"
     if not url:
         sets = [name for name in STAND_INS if source.name.startswith(f"{name}-")]
-        other = f"; the set {sets[0]} has a public form" if sets else ""
+        other = f"; the set {sets[0]} has a public form" if sets else f" ({source.hint})" if source.hint else ""
         raise BiomegError(f"{source.name}: has no public address: put the file at {place}{other}")
     if os.environ.get("BIOMEG_OFFLINE", "0") not in ("", "0"):
         raise BiomegError(f"{source.name}: not here, and BIOMEG_OFFLINE is set: unset it, or put the file at {place}")

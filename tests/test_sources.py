@@ -280,6 +280,22 @@ def test_public_form_of_the_articles(cache, server, monkeypatch):
     assert "pmc-sample has a public form" in refused("pmc-sample-003")
 
 
+def test_what_is_given_after_registration_has_a_place_and_a_way(cache, server, tmp_path, monkeypatch):
+    monkeypatch.delenv("BIOMEG_MIRROR")
+    said = refused("bioasq-7b-gold")
+    assert said.startswith(
+        "bioasq-7b-gold: has no public address: put the file at BIOMEG_DATA/benchmarks/qa/bioasq-7b/"
+    )
+    assert said.endswith("(its five golden files, joined: participants-area.bioasq.org, datasets of task 7b)")
+    path = tmp_path / "given" / "benchmarks" / "qa" / "bioasq-7b" / "golden7b.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    monkeypatch.setenv("BIOMEG_DATA", str(tmp_path / "given"))
+    assert locate("bioasq-7b-gold") == path
+    assert {row.name: row for row in list_sources()}["bioasq-7b-gold"].where == "local"
+    assert {source.path for source in catalogue.REGISTERED.values()}.isdisjoint(s.path for s in SOURCES.values())
+
+
 def test_list(cache, server, pinned):
     locate(NAME)
     asked = list(server.asked)

@@ -1,6 +1,5 @@
 """The Snakefile on a nano study: from nothing to the report, nothing to do the second time, one run redone alone."""
 
-import copy
 import os
 import shutil
 import subprocess
@@ -10,59 +9,10 @@ from pathlib import Path
 
 import lxml.html
 import pandas as pd
-import pytest
 import yaml
-from nano import PARAMS
+from workflow_project import params, snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def params() -> dict:
-    """The nano study with what every chapter needs: two vocabularies, both starts, both labellings."""
-    values = copy.deepcopy(PARAMS)
-    values["vocabularies"]["general"] = {
-        "kind": "wordpiece",
-        "file": "miniature:vocab/general-cased-vocab.txt",
-        "lowercase": False,
-        "stands_for": "BERT-cased",
-    }
-    values["benchmarks"]["chem"]["stands_for"] = "BC5-chem"
-    values["pretraining"]["nano-general"] = {**values["pretraining"]["nano-bio"], "vocabulary": "general"}
-    grid = values["ner"]["small"]
-    grid |= {"encoders": ["nano-bio", "nano-general"], "labellings": ["piece", "word"], "epochs": 2}
-    grid["search"]["num_fc_layers"] = [1]
-    return values
-
-
-def snakemake(folder: Path, *arguments: str) -> str:
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--cores",
-        "2",
-        "--rerun-triggers",
-        "mtime",
-        "--config",
-        "profile=nano",
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "BIOMEG_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    shutil.copy(ROOT / "Snakefile", folder)
-    (folder / "params").mkdir()
-    (folder / "params" / "nano.yaml").write_text(yaml.safe_dump(params(), sort_keys=False))
-    snakemake(folder)
-    return folder
 
 
 def test_every_product_is_there(project):
@@ -78,10 +28,14 @@ def test_every_product_is_there(project):
 
 def test_the_report_loads_nothing_and_its_links_lead_somewhere(project):
     pages = sorted((project / "outputs" / "nano" / "report").glob("*.html"))
-    assert len(pages) == 4 + 2 + 2
+    chapters = {"index", "data", "vocab", "labeling", "size", "domain_transfer", "scaling", "benchmark", "runs"}
+    assert {page.stem for page in pages if "." not in page.stem} == chapters
+    assert len(pages) == len(chapters) + 2 + 2
+    script = (ROOT / "biomeg_lib" / "report" / "page.js").read_text(encoding="utf-8")
     for page in pages:
         root = lxml.html.parse(page).getroot()
-        assert not root.xpath("//script | //link[@rel='stylesheet'] | //iframe")
+        assert not root.xpath("//link[@rel='stylesheet'] | //iframe")
+        assert [own.text for own in root.iter("script")] == [script]
         assert all(source.startswith("data:") for source in root.xpath("//@src"))
         for href in root.xpath("//a/@href"):
             target = href.split("#")[0]

@@ -2,7 +2,7 @@
 
 Nothing random outlives a step: the generators of step n are seeded from (seed, n), and the caller's batch of step n is
 a function of n. A run that was killed and resumed therefore ends with the same bits as one that was not, and the
-checkpoint needs no generator state.
+checkpoint needs no generator state. Ctrl-C waits for the end of a step, and the run goes on from there.
 
 Notable for speed: batches are made ahead of their step; gradients are clipped within the optimiser's own pass; and on a
 GPU nothing waits for a step to end but what reports of it, every `log_every` steps.
@@ -24,6 +24,7 @@ from biomeg_lib import kernels
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.training.environment import device as default_device
 from biomeg_lib.training.environment import flushed_denormals
+from biomeg_lib.training.interrupt import HeldInterrupt
 from biomeg_lib.training.prefetch import Prefetch
 from biomeg_lib.training.progress import Progress
 from biomeg_lib.training.rundir import RunDirectory
@@ -108,6 +109,7 @@ def train(
 
     Raises:
         BiomegError: the loss is no longer a finite number.
+        KeyboardInterrupt: on Ctrl-C, when a checkpoint of the step that was under way has been written.
     """
     device = device or default_device()
     model.to(device).train()
@@ -127,7 +129,7 @@ def train(
     before, before_waited = progress.seconds, progress.waited
     keys = itertools.product(range(progress.step, recipe.steps), range(recipe.accumulate))
     prefetch = Prefetch(lambda step, micro: _prepared(batch_of(step, micro), device), keys)
-    with Progress(label, recipe.steps, progress.step) as bar, prefetch as batches:
+    with Progress(label, recipe.steps, progress.step) as bar, prefetch as batches, HeldInterrupt() as interrupt:
         for step in range(progress.step, recipe.steps):
             seed_step(recipe.seed, step)
             step_figures, tokens = _step(model, optimizer, batches, recipe, step, device, autocast)
@@ -153,10 +155,15 @@ def train(
                 run.log({"step": progress.step, **record})
             progress.seconds = before + time.monotonic() - started
             progress.waited = before_waited + batches.waited
-            if save:
+            stop = interrupt.asked
+            if stop and unread:
+                _read(unread, progress.step, recipe)  # no checkpoint of a bad loss
+            if save or stop:
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
                 run.save_checkpoint({**state, "tally": progress.state()})
                 saved = time.monotonic()
+            if stop:
+                raise KeyboardInterrupt
     if progress.best_weights is not None:
         model.load_state_dict(progress.best_weights)
     chosen = progress.best if recipe.keep_best else progress.evaluations[-1]
