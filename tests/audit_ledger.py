@@ -54,7 +54,7 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 def same(found: Any, expected: Any) -> bool:
-    """Whether a cell is the value, at the six digits that tables are written with."""
+    """Whether a cell is the value: a count exactly, a measurement at the six digits that tables are written with."""
     missing = [value is None or (not isinstance(value, str) and pd.isna(value)) for value in (found, expected)]
     if any(missing):
         return all(missing)
@@ -62,6 +62,8 @@ def same(found: Any, expected: Any) -> bool:
         return str(found) == expected
     if isinstance(found, str):
         return False
+    if isinstance(expected, int | np.integer):
+        return float(found) == expected
     return bool(np.isclose(float(found), float(expected), rtol=6e-6, atol=1e-9))
 
 

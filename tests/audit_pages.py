@@ -7,14 +7,14 @@ What is made while a notebook runs, and is written nowhere else, is in `MADE_LIV
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lxml.html
 import numpy as np
 import pandas as pd
-from audit_ledger import Ledger, Unexplained, read_csv, read_json
+from audit_ledger import HEADS, Ledger, Unexplained, estimate, read_csv, read_json
 
 from biomeg_lib.bench.targets import TARGETS
 from biomeg_lib.report import runs_page
@@ -88,7 +88,9 @@ def _complaints(ledger: Ledger, table: Table) -> Iterator[str]:
     elif table.file is not None:
         if re.sub(r"-\d+$", "", table.name) != Path(table.file).stem:
             yield f"its id is {table.name!r}, but its file {table.file}"
-        yield from _as_file(table, read_csv(ledger.study.outputs / table.file))
+        frame = read_csv(ledger.study.outputs / table.file)
+        printed = {"measure", "source", "runs"} <= set(frame)
+        yield from _as_printed(ledger, table, frame) if printed else _as_file(table, frame)
     elif not any(re.fullmatch(pattern, table.caption) for pattern in MADE_LIVE):
         rules = (rule for pattern, rule in FRAMES.items() if re.match(pattern, f"{table.page}: {table.caption}"))
         yield from next(rules, _anywhere)(ledger, table)
@@ -106,10 +108,13 @@ def shows(cell: str, value: Any) -> bool:
 
 
 def _near(cell: str, value: float) -> bool:
-    """Whether a number is a value rounded; a file has six digits, so that its last may be rounded once more."""
+    """Whether a number is a value rounded; a file has six digits, so that its last may be rounded once more, but for
+    counts, which are there in full."""
     percent = cell.endswith("%")
     shown = float(cell.rstrip("%").replace(",", ""))
     value = 100 * value if percent else value
+    if value.is_integer() and "." not in cell:
+        return shown == value
     half = 0.5 * 10.0 ** -len(cell.rstrip("%").partition(".")[2])
     return abs(shown - value) <= half * (1 + 1e-9) + 6e-6 * abs(value)
 
@@ -158,7 +163,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def numbers(cell: str) -> list[str]:
     """The free-standing numbers of a cell: of "84.6 (84.0 to 85.2)" three, of "bio-8k on BC5CDR" none."""
-    parts = re.split(r"[\s();:/]+|,(?!\d)", cell)
+    parts = re.split(r"[\s();:/\xb1]+|,(?!\d)", cell)
     return [part.rstrip(".") for part in parts if _NUMBER.fullmatch(part.rstrip("."))]
 
 
@@ -170,7 +175,7 @@ def _anywhere(ledger: Ledger, table: Table) -> Iterator[str]:
 def _in_pool(table: Table, pool: Pool) -> Iterator[str]:
     for place, row in enumerate(table.records(), start=1):
         for column, cell in row.items():
-            for number in numbers(cell):
+            for number in numbers(cell) if cell not in pool.text.split("\n") else []:
                 if not pool.has(number):
                     yield f"row {place}, {column}: {number} is in no file of the profile"
 
@@ -180,9 +185,10 @@ def _as_file(table: Table, frame: pd.DataFrame) -> Iterator[str]:
     records = frame.to_dict("records")
     shared = []
     for column in [column for column in dict.fromkeys(table.columns) if column in frame]:
-        # a page may word a text differently; a column of numbers is always held against the file's
-        worded = not pd.api.types.is_numeric_dtype(frame[column])
+        # a page may word a text differently; a column of numbers is held against the file's even if one is not there
         cells = [row[column] for row in table.records()]
+        plain = all(cell in _MISSING or _NUMBER.fullmatch(cell) for cell in cells)
+        worded = not (plain and pd.api.types.is_numeric_dtype(frame[column]))
         if not worded or all(any(shows(cell, value) for value in frame[column].unique()) for cell in cells):
             shared.append(column)
     whole = len(records) == len(table.rows)
@@ -193,13 +199,49 @@ def _as_file(table: Table, frame: pd.DataFrame) -> Iterator[str]:
             wrong = [f"{c} {row[c]}" for c in shared if not any(shows(row[c], one[c]) for one in candidates)]
             yield f"row {place}: it is no row of {table.file} ({', '.join(wrong) or 'its cells are of several rows'})"
             continue
-        pool = Pool.make(value for one in alike for value in one.values())
+        halves = [
+            (one[name] - one[low]) / 2  # of an interval, where a page has it instead of the bounds
+            for one in alike
+            for name in one
+            if name.endswith("high") and (low := f"{name[:-4]}low") in one and pd.notna(one[name])
+        ]
+        pool = Pool.make(iter([*halves, *(value for one in alike for value in one.values())]))
         for column in [column for column in table.columns if column not in shared]:
             if any(shows(row[column], value) for one in alike for value in one.values()):
                 continue
             for number in numbers(row[column]):
                 if not pool.has(number):
                     yield f"row {place}, {column}: {number} is not in its rows of {table.file}"
+
+
+def _as_printed(ledger: Ledger, table: Table, frame: pd.DataFrame) -> Iterator[str]:
+    """Tables 1, 2, 4, 6 and 7: a row for all measures of a printed row and what stands for it, "70.1 \xb1 2.3" of the
+    runs that the file names, and the paper's numbers in the order of the measures."""
+    groups: dict[tuple, list[dict[str, Any]]] = {}
+    benchmarks = not set(frame["measure"]) <= set(HEADS)  # Table 7's measures, all of them F1
+    for one in frame.to_dict("records"):
+        ours = ("note",) if pd.isna(one["encoder"]) else ("encoder", "benchmark", "fraction", "setting")
+        key = (one["measure"] if benchmarks else "", one["source"], *(str(one[name]) for name in ours))
+        groups.setdefault(key, []).append(one)
+    if len(groups) != len(table.rows):
+        yield f"expected {len(groups)} rows, found {len(table.rows)}"
+        return
+    for place, (row, group) in enumerate(zip(table.records(), groups.values(), strict=True), start=1):
+        expected = {"published": [one["published"] for one in group]}
+        for one in group:
+            head = "F1" if benchmarks else one["measure"]
+            expected[head] = []
+            if pd.notna(one["value"]):
+                found = estimate([ledger.run(name)[head] for name in str(one["runs"]).split()])
+                half = None if found["high"] is None else found["high"] - found["mean"]
+                expected[head] = [number for number in (found["mean"], half) if number is not None]
+        for column, cell in row.items():
+            said = numbers(cell)
+            if column in expected:
+                if len(said) != len(expected[column]) or not all(map(_near, said, expected[column])):
+                    yield f"row {place}, {column}: {cell}, but it is {expected[column]}"
+            elif strays := [n for n in said if not Pool.make(v for one in group for v in one.values()).has(n)]:
+                yield f"row {place}, {column}: {', '.join(strays)} is not in its rows of {table.file}"
 
 
 def _held(table: Table, expected: list[dict[str, Any]]) -> Iterator[str]:
@@ -326,14 +368,18 @@ def _totals(ledger: Ledger, table: Table) -> Iterator[str]:
 
 
 def _measured(ledger: Ledger, table: Table) -> Iterator[str]:
-    """Speed and memory: three digits of what bench.csv or the records kept with the code have."""
+    """Speed and memory: three digits of what bench.csv or the records kept with the code have of a case, on the machine
+    that the caption begins with."""
     root = ledger.study.root
     paths = [root / "outputs" / "bench" / "bench.csv", *sorted((root / "docs" / "results" / "bench").glob("*.csv"))]
-    values: list[Any] = []
-    for path in paths:
-        if path.is_file():
-            values += read_csv(path).to_numpy(dtype=object).ravel().tolist()
-    yield from _in_pool(table, Pool.make(iter([*values, *(target.ratio for target in TARGETS.values())])))
+    measured = [row for path in paths if path.is_file() for row in read_csv(path).to_dict("records") if "case" in row]
+    machines = {row["hardware"] for row in measured if table.caption.startswith(str(row["hardware"]))}
+    machine = max(machines, key=len, default="")  # the name of one may begin that of another
+    for row in table.records():
+        target = [TARGETS[row["case"]].ratio] if row["case"] in TARGETS else []
+        known = [one for one in measured if (one["case"], one["hardware"]) == (row["case"], machine)]
+        pool = Pool.make(iter([*target, *(value for one in known for value in one.values())]))
+        yield from _in_pool(replace(table, rows=[list(row.values())]), pool)
 
 
 FRAMES: dict[str, Callable[[Ledger, Table], Iterator[str]]] = {

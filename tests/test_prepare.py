@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from biomeg_lib import sources
+from biomeg_lib import catalogue, sources
 from biomeg_lib.corpus import documents
 from biomeg_lib.corpus.indexed import IndexedReader
 from biomeg_lib.corpus.sentences import split_sentences
@@ -103,6 +103,7 @@ def test_a_vocabulary_is_learned_on_paragraphs_alone(study):
 
 def test_notes_on_a_stand_in_stay_with_the_counts(study, monkeypatch):
     files = [study.root / "data" / "plain.txt"]
+    monkeypatch.setattr(catalogue, "find", lambda name: name)
     monkeypatch.setattr(sources, "locate_all", lambda name, quiet=False: files)
     monkeypatch.setattr(sources, "describe", lambda name: {"format": "text", "note": "another corpus"})
     counts = prepare_corpus(study, "absent")

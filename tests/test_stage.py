@@ -11,28 +11,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# Starts a child of its own; both say when they are ready, and what they were told to do when they are interrupted.
+# Has a child of its own; both say when they are ready, and that they were interrupted. In sh, which starts at once.
 WORK = """
-import pathlib, subprocess, sys, time
-name, code = sys.argv[1:]
-if name == "parent":
-    child = subprocess.Popen([sys.executable, __file__, "child", "0"])
-try:
-    pathlib.Path(name + ".ready").touch()
-    time.sleep(30)
-except KeyboardInterrupt:
-    time.sleep(0.2)
-    pathlib.Path(name + ".saved").touch()
-    if name == "parent":
-        child.wait()
-    sys.exit(int(code))
+trap 'touch $1.saved; exit $2' INT
+touch $1.ready
+if [ $1 = parent ]; then sh "$0" child 0; else for i in $(seq 300); do sleep 0.1; done; fi
 """
 
 
 @pytest.fixture
 def work(tmp_path) -> list[str]:
-    (tmp_path / "work.py").write_text(WORK)
-    return [sys.executable, str(tmp_path / "work.py"), "parent"]
+    (tmp_path / "work.sh").write_text(WORK)
+    return ["sh", str(tmp_path / "work.sh"), "parent"]
 
 
 def stage(folder: Path, *arguments: str, **options) -> subprocess.Popen:

@@ -68,7 +68,8 @@ def keep(study: Study) -> Path:
 def _without_text(path: Path) -> nbformat.NotebookNode:
     """An executed notebook without the cells that show text of data sets, and its links from one folder deeper."""
     notebook = nbformat.read(path, as_version=4)
-    notebook.metadata.pop("widgets", None)
+    for key in ("widgets", "papermill"):  # papermill notes the folders of the machine
+        notebook.metadata.pop(key, None)
     notebook.cells = [cell for cell in notebook.cells if LEFT_OUT not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
         for output in cell.get("outputs", []):

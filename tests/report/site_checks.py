@@ -112,6 +112,7 @@ def browser(profile: Path) -> Iterator[webdriver.Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
     try:
+        driver.get("about:blank")
         yield driver
     finally:
         driver.quit()
@@ -164,9 +165,10 @@ def low_contrast(driver: webdriver.Chrome) -> list[tuple[str, float]]:
 
 
 def requests(driver: webdriver.Chrome) -> list[str]:
-    """Addresses that were requested since the log was last read."""
+    """Addresses that pages requested since the log was last read; those of Chromium's own first tab are left out."""
     messages = (json.loads(entry["message"])["message"] for entry in driver.get_log("performance"))
-    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    return [one["request"]["url"] for one in sent if not one["documentURL"].startswith("chrome://")]
 
 
 def dead_links(folder: Path) -> list[str]:
