@@ -12,6 +12,8 @@ import pytest
 
 from biomeg_lib.study import Study, load
 
+pytestmark = pytest.mark.slow  # it builds a study of its own; `make test-slow`
+
 
 @pytest.fixture
 def finished(project: Path, tmp_path: Path) -> Study:
