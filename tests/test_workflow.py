@@ -65,7 +65,8 @@ def test_deleting_a_run_redoes_it_and_what_hangs_on_it(project):
     redone = [path for path in runs if path.stat().st_mtime_ns != times[path]]
     assert redone == [gone / "environment.json"]
     again = {path.name for path, before in notebooks.items() if path.stat().st_mtime_ns != before}
-    assert again == {"finetune.small.chem.nano-bio.ipynb", "vocab.ipynb", "labeling.ipynb", "report.ipynb"}
+    chapters = ("vocab", "labeling", "size", "domain_transfer", "scaling", "report")
+    assert again == {"finetune.small.chem.nano-bio.ipynb", *(f"{name}.ipynb" for name in chapters)}
     assert (out / "tables" / "ner.csv").read_text() == scores
     assert "Nothing to be done" in snakemake(project)
 

@@ -39,7 +39,7 @@ def test_ctrl_c_during_training(fresh):
     while running.poll() is None and not read_log(run.path):
         time.sleep(0.05)
     os.killpg(running.pid, signal.SIGINT)
-    said = running.communicate(timeout=120)
+    said = running.communicate(timeout=300)
     assert (running.returncode, *said) == (130, "", "biomeg: interrupted; run the same command again to go on\n")
     logged = read_log(run.path)[-1]["step"]
     assert logged <= run.load_checkpoint()["tally"]["step"] < logged + 20  # a line in the log every 20 steps
