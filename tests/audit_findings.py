@@ -86,7 +86,7 @@ class Recomputed:
     def __init__(self, ledger: Ledger):
         self.ledger, self.study = ledger, ledger.study
         frame = ledger.runs.copy()
-        frame[list(FACTORS)] = frame[list(FACTORS)].fillna("")
+        frame[list(FACTORS)] = frame[list(FACTORS)].astype(object).fillna("")
         self.ner = frame[frame["task"] == "ner"]
         self.relations = self._on(frame[frame["task"] == "classification"], "ChemProt")
         asked = frame[frame["task"] == "qa"]
