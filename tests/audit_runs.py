@@ -51,7 +51,8 @@ def categories(ledger: Ledger, row: Row) -> Row:
     if not parts:
         raise Unexplained(f"no run has the type {row['Type']!r}")
     scores = {head: 100 * float(np.mean([one[HEADS[head]] for one in parts])) for head in ("Prec", "Rec", "F1")}
-    return scores | {"Gold": max(one["gold"] for one in parts), "fraction": row["fraction"]}
+    kept = {key: row[key] for key in ("fraction", "Type")}
+    return scores | kept | {"Gold": max(one["gold"] for one in parts)}
 
 
 def _effect(first: pd.Series, second: pd.Series, seeds: str = "both") -> Row:
