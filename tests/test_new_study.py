@@ -234,7 +234,7 @@ def shrunk(params: Path) -> None:
         run |= {"model": "nano", "tokens": 40 * 8 * 32, "batch": 8, "length": 32, "evaluations": 2}
         run |= {"held_out_windows": 16, "learning_rate": 0.003}
     grid = values["ner"]["full"]
-    grid |= {"epochs": 2, "evaluations": 1, "search": {"learning_rate": [0.003]}}
+    grid |= {"epochs": 5, "evaluations": 1, "batch": 4, "fc_dropout": 0.1, "search": {"learning_rate": [0.005]}}
     params.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
@@ -267,7 +267,9 @@ def test_single_stages_from_the_new_folder(logs, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "own: 180 documents, " in out
     assert "full.entities.tiny-own.pretrained.piece.seed1: test Prec" in out
-    assert len(list((logs / "outputs/logs/runs/finetune").iterdir())) == 2 * 2 * 2
+    scores = [float(score) for score in re.findall(r"test .*, F1 ([\d.]+)", out)]
+    assert len(scores) == len(list((logs / "outputs/logs/runs/finetune").iterdir())) == 2 * 2 * 2
+    assert min(scores) > 50  # every name of the test set is in the training set, too
 
 
 def test_make_knows_every_product_and_names_a_bad_line(logs, own):
@@ -292,6 +294,7 @@ def test_the_whole_study(logs):
     out = logs / "outputs" / "logs"
     scores = pd.read_csv(out / "tables" / "ner_runs.csv")
     assert len(scores) == 2 * 2 * 2 * 2
+    assert scores["F1"].min() > 50
     rates = pd.read_csv(out / "tables" / "table3.csv").set_index("Sub-word vocabulary")["Rate"]
     assert rates["own-8k"] < rates["general-8k"]  # ships and ports are in the text that it was learned on
     index = lxml.html.parse(out / "report" / "index.html").getroot().text_content()

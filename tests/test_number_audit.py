@@ -15,8 +15,6 @@ import pytest
 from biomeg_lib.report import findings, tables
 from biomeg_lib.study import Study, load
 
-pytestmark = pytest.mark.slow  # it builds a study of its own; `make test-slow`
-
 
 @pytest.fixture
 def finished(project: Path, tmp_path: Path) -> Study:
