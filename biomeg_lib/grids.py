@@ -5,6 +5,7 @@ all that one encoder has to do on one benchmark. One class a task says which fac
 """
 
 import itertools
+import json
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -87,6 +88,15 @@ class Grid(Strict):
     def recipe(self) -> dict[str, Any]:
         """What is the same for all its runs."""
         return self.model_dump(exclude=set(self.varied))
+
+    def conditions(self, *ignored: str) -> str:
+        """The recipe with epochs and search, as text: grids with the same train alike, whatever they are called.
+
+        Args:
+            ignored: keys of the recipe that may differ.
+        """
+        recipe = {key: value for key, value in self.recipe().items() if key not in ignored}
+        return json.dumps({**recipe, **self.model_dump(include={"epochs", "search"})}, sort_keys=True)
 
 
 class NerGrid(Grid):

@@ -139,11 +139,11 @@ class Recomputed:
         largest = {}
         for larger, smaller in self.sizes:
             known = largest.get(smaller)
-            if known is None or pairs.parameters(self.study, larger) > pairs.parameters(self.study, known):
+            if known is None or pairs.weights(self.study, larger) > pairs.weights(self.study, known):
                 largest[smaller] = larger
         against = [(a, largest[b]) for a, b in self.vocabularies if b in largest]
         parts = part(self.over(frame, self.vocabularies, "F1")) + part(self.over(frame, against, "F1"))
-        times = [pairs.parameters(self.study, largest[b]) / pairs.parameters(self.study, b) for b in largest]
+        times = [pairs.weights(self.study, largest[b]) / pairs.weights(self.study, b) for b in largest]
         return Claim(parts, said=[f"{one:.1f}" for one in times])
 
     def c2(self) -> Claim:

@@ -18,7 +18,7 @@ from biomeg_lib.bench.cases import CASES
 from biomeg_lib.bench.curves import BUILDING
 from biomeg_lib.bench.targets import TARGETS
 from biomeg_lib.report import figures
-from biomeg_lib.report.html import linked_figure, linked_table
+from biomeg_lib.report.linked import linked_figure, linked_table
 from biomeg_lib.study import find_root
 
 NOT_MEASURED = "not measured"

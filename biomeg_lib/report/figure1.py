@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from biomeg_lib.benchmarks.iob import Sentence, entity_spans, read_iob
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.inputs import benchmark_files
-from biomeg_lib.report.figures import tokenisation_figure
+from biomeg_lib.report.tokenisation import tokenisation_figure
 from biomeg_lib.study import Study
 from biomeg_lib.tasks.ner import NO_LABEL, build, labels_of
 from biomeg_lib.vocab import Vocabulary

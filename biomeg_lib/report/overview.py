@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from biomeg_lib.report import figures
 from biomeg_lib.report.findings.judging import Finding
-from biomeg_lib.report.html import Link
+from biomeg_lib.report.linked import Link
 
 _COLOURS = {"supported": "#0173b2", "contradicted": "#d55e00", "inconclusive": "#8b939c"}
 _MARKERS = {"supported": "o", "contradicted": "s", "inconclusive": "D"}

@@ -18,7 +18,8 @@ import pandas as pd
 
 from biomeg_lib.errors import InputError
 from biomeg_lib.files import read_json
-from biomeg_lib.report.html import Link, linked_table, template
+from biomeg_lib.report.html import template
+from biomeg_lib.report.linked import Link, linked_table
 from biomeg_lib.report.tables import HEADS
 
 PAGE = "runs"

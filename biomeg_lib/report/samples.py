@@ -5,7 +5,7 @@ from IPython.display import HTML
 
 from biomeg_lib.grids import Job
 from biomeg_lib.predict import Answerer, Recogniser, load_run
-from biomeg_lib.report.html import linked_table
+from biomeg_lib.report.linked import linked_table
 from biomeg_lib.report.show import marked
 from biomeg_lib.study import Study
 from biomeg_lib.tasks.classification import pair_examples, relation_examples

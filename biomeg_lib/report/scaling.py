@@ -93,10 +93,8 @@ def downstream(study: Study) -> pd.DataFrame:
         0 if start == "random" else study.pretraining[name].tokens
         for name, start in zip(frame["encoder"], frame["start"], strict=True)
     ]
-    frame["recipe"] = frame["grid"].map(
-        lambda name: str((study.grids[name].recipe(), study.grids[name].epochs, study.grids[name].search))
-    )
-    settings = ["benchmark", "fraction", "family", "recipe"]
+    frame["conditions"] = [study.grids[name].conditions() for name in frame["grid"]]
+    settings = ["benchmark", "fraction", "family", "conditions"]
     frame = frame[frame.groupby(settings)["Tokens"].transform("nunique") >= 3]
     share = frame["fraction"].map(lambda fraction: "all" if fraction == 1 else f"{fraction:.0%}")
     name = frame["benchmark"] + ", " + share + ", " + frame["family"]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from biomeg_lib.benchmarks.iob import entity_spans
 from biomeg_lib.report import figures, tables
-from biomeg_lib.report.html import linked_figure, linked_table
+from biomeg_lib.report.linked import linked_figure, linked_table
 from biomeg_lib.study import Study
 
 

@@ -5,7 +5,6 @@ are called; and learning rates of pre-training may differ, since a rate that sui
 one.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
@@ -73,12 +72,11 @@ def scores(study: Study) -> pd.DataFrame:
 def _alike(study: Study, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """(grid, benchmark) -> the names of all grids with that benchmark and the same recipe, epochs, search and share of
     the training set."""
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str, float], list[str]] = {}
     keys = {}
     for name, benchmark in pairs:
         grid = study.grids[name]
-        recipe = {**grid.recipe(), **grid.model_dump(include={"epochs", "search", "fraction"})}
-        keys[name, benchmark] = benchmark, json.dumps(recipe, sort_keys=True)
+        keys[name, benchmark] = benchmark, grid.conditions(), grid.fraction
         groups.setdefault(keys[name, benchmark], []).append(name)
     return {pair: " and ".join(groups[key]) for pair, key in keys.items()}
 

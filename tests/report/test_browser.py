@@ -19,7 +19,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from site_checks import browser, check_site, dead_links, is_sorted, look, low_contrast, requests
 
 from biomeg_lib.report import figures, runs_page
-from biomeg_lib.report.html import Link, linked_figure, linked_table, render_site
+from biomeg_lib.report.html import render_site
+from biomeg_lib.report.linked import Link, linked_figure, linked_table
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("chromium") and shutil.which("chromedriver")),

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.report import figures
+from biomeg_lib.report.tokenisation import PIECE_COLOUR, WORD_COLOUR, tokenisation_figure
 
 
 def tokenisation():
@@ -64,7 +65,7 @@ RUNS = pd.DataFrame(
     {"tokens": [1, 1, 2, 2, 1, 2], "loss": [5.0, 7.0, 4.0, np.nan, 9.0, 8.0], "run": ["a", "a", "a", "a", "b", "b"]}
 )
 ALL = {
-    "tokenisation": lambda: figures.tokenisation_figure(*tokenisation()),
+    "tokenisation": lambda: tokenisation_figure(*tokenisation()),
     "curve": lambda: curve(RUNS, hue="run"),
     "bars": lambda: bars(scores(), facet="fraction"),
 }
@@ -110,13 +111,13 @@ def test_style_sets_the_rc_for_plots_of_ones_own():
 
 
 def test_labels_stand_below_their_pieces_in_two_colours():
-    figure = figures.tokenisation_figure(*tokenisation())
+    figure = tokenisation_figure(*tokenisation())
     figure.draw_without_rendering()
     axes = figure.axes[0]
     boxes = [patch for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
     assert len(boxes) == 44
-    blue = [text for text in axes.texts if text.get_color() == figures.WORD_COLOUR]
-    purple = [text for text in axes.texts if text.get_color() == figures.PIECE_COLOUR]
+    blue = [text for text in axes.texts if text.get_color() == WORD_COLOUR]
+    purple = [text for text in axes.texts if text.get_color() == PIECE_COLOUR]
     assert [text.get_text() for text in blue[1:]] == ["B-Chemical", "O", "B-Chemical"]
     assert len(purple[1:]) == 44
     for box, label in zip(boxes, purple[1:], strict=True):
@@ -129,7 +130,7 @@ def test_labels_stand_below_their_pieces_in_two_colours():
 
 
 def test_boxes_hold_their_text_and_do_not_overlap():
-    figure = figures.tokenisation_figure(*tokenisation())
+    figure = tokenisation_figure(*tokenisation())
     axes = figure.axes[0]
     pieces = [text for text in axes.texts if text.get_fontfamily() == ["DejaVu Sans Mono"]]
     boxes = list(axes.patches)
@@ -143,7 +144,7 @@ def test_boxes_hold_their_text_and_do_not_overlap():
 
 def test_a_piece_wider_than_the_page_widens_it():
     row = {"vocabulary": "v", "pieces": ["x" * 200], "word_labels": ["O"], "piece_labels": ["O"]}
-    figure = figures.tokenisation_figure([{"words": ["x" * 200], "tags": ["O"]}], [[row]])
+    figure = tokenisation_figure([{"words": ["x" * 200], "tags": ["O"]}], [[row]])
     assert figure.get_size_inches()[0] > figures.WIDTH
     (box,) = figure.axes[0].patches
     assert box.get_x() + box.get_width() < figure.get_size_inches()[0] * 72
@@ -152,13 +153,13 @@ def test_a_piece_wider_than_the_page_widens_it():
 def test_tokenisation_says_what_does_not_fit():
     examples, rows = tokenisation()
     with pytest.raises(BiomegError, match="rows for each"):
-        figures.tokenisation_figure(examples, rows[:1])
+        tokenisation_figure(examples, rows[:1])
     with pytest.raises(BiomegError, match="rows for each"):
-        figures.tokenisation_figure([], [])
+        tokenisation_figure([], [])
     with pytest.raises(BiomegError, match="BERT-cased: expected as many labels"):
-        figures.tokenisation_figure(examples, [[rows[0][0] | {"piece_labels": ["O"]}], rows[1]])
+        tokenisation_figure(examples, [[rows[0][0] | {"piece_labels": ["O"]}], rows[1]])
     with pytest.raises(BiomegError, match="one tag a word"):
-        figures.tokenisation_figure([{"words": ["a"], "tags": []}], [[]])
+        tokenisation_figure([{"words": ["a"], "tags": []}], [[]])
 
 
 def test_learning_curve_draws_means_and_ranges():
@@ -223,7 +224,7 @@ def test_missing_columns_and_empty_tables_are_said():
 
 def test_label_colours_are_legible_on_white():
     """WCAG contrast of at least 4.5 with white, by the relative luminance of sRGB."""
-    for colour in (figures.WORD_COLOUR, figures.PIECE_COLOUR, figures.MUTED, figures.INK):
+    for colour in (WORD_COLOUR, PIECE_COLOUR, figures.MUTED, figures.INK):
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
         luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
         assert 1.05 / (luminance + 0.05) >= 4.5

@@ -2,29 +2,21 @@
 
 import base64
 import hashlib
-import html
 import os
 import re
-from html.parser import HTMLParser
-from pathlib import Path
 
 import nbformat
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbformat import v4
+from rendered_pages import NAVIGATION, PROVENANCE, SCRIPT, SVG, Page, check_harmless, code, shown
 
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.report import html as pages
 
-PROVENANCE = {"profile": "smoke", "data": "generated <text>", "versions": {"torch": "2.13"}, "commit": "abc"}
-NAVIGATION = [("Study", [("Start", "index.html")]), ("Factors", [("Vocabularies & more", "vocab.html")])]
-SCRIPT = Path(pages.__file__).with_name("page.js").read_text(encoding="utf-8")
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script>alert(6)</script></svg>'
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
-SOURCE = [("vocab.ipynb", "../notebooks/vocab.ipynb"), ("smoke.yaml", "../params.yaml")]
 
 ATTACKS = [
     "<script>alert(1)</script>",
@@ -49,85 +41,6 @@ ATTACKS = [
     '<a href="vbscript:x">go</a> <a href="file:///etc/passwd">go</a>',
     '<video src="https://example.org/v" poster="//example.org/p"></video><p srcset="https://example.org 2x">',
 ]
-
-
-class Page(HTMLParser):
-    """Elements and texts of a page; independent of the parsers that made it."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.texts = [], []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-    def of(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    @property
-    def text(self):
-        return " ".join("".join(self.texts).split())
-
-
-def check_harmless(text):
-    page = Page(text.replace(f"<script>{SCRIPT}</script>", "", 1))
-    forbidden = {
-        "script",
-        "iframe",
-        "object",
-        "embed",
-        "link",
-        "base",
-        "form",
-        "input",
-        "svg",
-        "math",
-        "video",
-        "button",
-    }
-    assert not forbidden & {tag for tag, _ in page.elements}
-    for tag, attributes in page.elements:
-        for name, value in attributes.items():
-            assert not name.startswith("on"), (tag, name)
-            assert name not in {"srcset", "poster", "action", "background", "xlink:href"}
-            if name == "src":
-                assert tag == "img"
-                assert value.startswith("data:image/")
-            if name == "href":
-                assert tag == "a"
-                scheme = re.match(r"([a-z][a-z0-9+.-]*):", re.sub(r"[\x00-\x20]", "", value), re.IGNORECASE)
-                assert scheme is None or scheme[1].lower() in {"http", "https", "mailto"}, value
-            if name == "style":
-                assert "url" not in value
-                assert "expression" not in value
-            if name == "http-equiv":
-                assert value == "Content-Security-Policy"
-    return page
-
-
-def shown(value, kind="text/html", **more):
-    return v4.new_output("display_data", {kind: value, "text/plain": "<plain>"} | more)
-
-
-def code(source, *outputs, tags=()):
-    return v4.new_code_cell(source, outputs=list(outputs), metadata={"tags": list(tags)}, execution_count=1)
-
-
-@pytest.fixture
-def render(tmp_path):
-    def run(*cells, name="vocab"):
-        executed, target = tmp_path / "notebooks" / f"{name}.ipynb", tmp_path / "report" / f"{name}.html"
-        executed.parent.mkdir(exist_ok=True)
-        nbformat.write(v4.new_notebook(cells=list(cells), metadata={"language_info": {"name": "python"}}), executed)
-        pages.render_notebook(executed, target, navigation=NAVIGATION, provenance=PROVENANCE)
-        return target.read_text(encoding="utf-8")
-
-    return run
 
 
 def test_page_has_title_navigation_provenance_and_the_notebook(render):
@@ -397,101 +310,3 @@ def test_what_is_no_notebook(tmp_path, content):
         pages.render_notebook(executed, target, navigation=NAVIGATION, provenance=PROVENANCE)
     assert "\n" not in str(caught.value)
     assert not target.parent.exists()
-
-
-def test_linked_table(render):
-    frame = pd.DataFrame(
-        {
-            "name <b>": ["a & b", "<i>", None],
-            "rate": [3.01, np.nan, 1.5],
-            "tokens": [1234567, 8, -9],
-            "done": [True, False, True],
-            "tiny": [0.12345, 1e-9, 2.0],
-        }
-    )
-    made = pages.linked_table(frame, 'rates of "x" <y>', SOURCE)
-    rows = re.findall(r"<tr>(.*?)</tr>", made)
-    cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
-    assert cells == [
-        ["name &lt;b&gt;", "rate", "tokens", "done", "tiny"],
-        ["a &amp; b", "3.01", "1,234,567", "yes", "0.123"],
-        ["&lt;i&gt;", "\N{EN DASH}", "8", "no", "0.000"],
-        ["\N{EN DASH}", "1.50", "-9", "yes", "2.000"],
-    ]
-    assert re.findall(r"text-align: (\w+)", rows[1]) == ["left", "right", "right", "left", "right"]
-    text = render(code("x", shown(made)))
-    page = check_harmless(text)
-    assert 'rates of "x" <y> Made by vocab.ipynb, smoke.yaml.' in page.text
-    assert {"href": "../params.yaml"} in page.of("a")
-    assert text.count('class="scroll"') == 1
-    assert "text-align: right" in text
-
-
-def test_a_table_has_the_name_of_its_file(render):
-    frame = pd.DataFrame({"a": [1]})
-    page = check_harmless(render(code("x", shown(pages.linked_table(frame, "c", [], "table 3")))))
-    assert page.of("figure") == [{"id": "table-3"}]
-    assert "<figure>" in pages.linked_table(frame, "c", [])
-    assert "Made by" not in pages.linked_table(frame, "c", [])
-
-
-def test_links_in_cells(render):
-    targets = ["vocab.html#table3", "#run-a%20b", "../tables/x.csv", "a.html?x=1:2"]
-    frame = pd.DataFrame({"where": [*(pages.Link(f"<{i}>", href) for i, href in enumerate(targets)), None]})
-    made = pages.linked_table(frame, "links", [])
-    page = check_harmless(render(code("x", shown(made))))
-    cells = [link for link in page.of("a") if link["href"] in targets]
-    assert [link["href"] for link in cells] == targets
-    assert "<0> <1> <2> <3> \N{EN DASH}" in page.text
-    assert frame.to_csv(index=False).splitlines() == ["where", "<0>", "<1>", "<2>", "<3>", '""'], "text in files"
-
-
-@pytest.mark.parametrize(
-    "href",
-    [
-        "",
-        "javascript:alert(1)",
-        " java\tscript:alert(1)",
-        "https://example.org",
-        "//example.org",
-        "/etc/passwd",
-        "\\\\example.org",
-        "\t//example.org",
-        "file:x",
-        "data:text/html,x",
-    ],
-)
-def test_links_that_are_not_relative_are_refused(href):
-    with pytest.raises(BiomegError, match="expected a relative link"):
-        pages.Link("go", href)
-
-
-def test_verdicts_are_badges_with_their_text(render):
-    values = ["supported", "contradicted", "inconclusive", "not measured", "<b>", None]
-    made = pages.linked_table(pd.DataFrame({"Verdict": values, "other": values}), "c", [])
-    page = check_harmless(render(code("x", shown(made))))
-    badges = [one["class"] for one in page.of("span") if "verdict" in one.get("class", "")]
-    assert badges == ["verdict supported", "verdict contradicted", "verdict inconclusive"]
-    for value in values[:5]:
-        assert page.texts.count(value) == 2
-
-
-def test_linked_table_without_rows():
-    made = pages.linked_table(pd.DataFrame({"a": [], "b": []}), "nothing yet", SOURCE)
-    assert "<tbody>" in made
-    assert "<td" not in made
-
-
-def test_linked_figure(render, tmp_path):
-    path = tmp_path / "figure1.svg"
-    path.write_text(SVG, encoding="utf-8")
-    text = render(code("x", shown(pages.linked_figure(path, "Pieces <1>", SOURCE))))
-    page = check_harmless(text)
-    (image,) = page.of("img")
-    assert image["alt"] == "Pieces <1>"
-    assert base64.b64decode(image["src"].split(",")[1]).decode() == SVG
-    assert text.count('class="scroll"') == 1
-    assert html.escape("Pieces <1>") in text
-    assert page.of("figure") == [{"id": "figure1"}]
-    with pytest.raises(InputError, match="no such file"):
-        pages.linked_figure(tmp_path / "none.svg", "", SOURCE)

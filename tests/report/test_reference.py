@@ -9,7 +9,7 @@ import yaml
 
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.report import reference
-from biomeg_lib.report.html import linked_table
+from biomeg_lib.report.linked import linked_table
 from biomeg_lib.study import load
 
 PARAMS = {"profile": "own", "title": "Own", "description": "For tests.", "seeds": [1]}

@@ -1,10 +1,13 @@
 """Claims about the size of models, questions and domain transfer: C5 to C10 and C12 (paper sections 5.2 to 5.5)."""
 
+import itertools
+
 import pandas as pd
 
+from biomeg_lib.metrics.statistics import stratified_difference
 from biomeg_lib.report.findings import pairs
 from biomeg_lib.report.findings.evidence import Evidence
-from biomeg_lib.report.findings.judging import Claim, part
+from biomeg_lib.report.findings.judging import Claim
 from biomeg_lib.study import Study
 
 _DOMAIN = ("BioMegatron-345m", "BioMegatron-800m", "BioMegatron-1.2b")
@@ -16,12 +19,6 @@ def _size_pairs(study: Study) -> list[tuple[str, str]]:
     couples = pairs.size_pairs(study)
     named = set(pairs.standing_for(study, *_DOMAIN))
     return [(a, b) for a, b in couples if {a, b} <= named] or couples
-
-
-def _sized(study: Study, runs: pd.DataFrame, score: str, **where: str) -> pairs.Strata:
-    for column, value in where.items():
-        runs = runs if runs.empty else runs[runs[column] == value]
-    return [s for a, b in _size_pairs(study) for s in pairs.strata(runs, "encoder", a, b, score)]
 
 
 def larger_is_more_precise(evidence: Evidence) -> Claim:
@@ -36,9 +33,8 @@ def larger_is_more_precise(evidence: Evidence) -> Claim:
     )
     frames = [_with_negatives(pairs.usual(runs)) for runs in (evidence.ner, evidence.relations)]
     for score, head, kind in (("Prec", "precision", "above"), ("Rec", "recall", "below")):
-        strata = [s for runs in frames for s in _sized(evidence.study, runs, score)]
-        if strata:
-            claim.parts.append(part(f"larger minus smaller model, {head}", kind, strata))
+        strata = [s for runs in frames for s in pairs.between(runs, "encoder", _size_pairs(evidence.study), score)]
+        claim.compare(f"larger minus smaller model, {head}", kind, strata)
     return claim
 
 
@@ -60,15 +56,11 @@ def size_and_vocabulary_in_questions(evidence: Evidence) -> Claim:
         remarks="That it levels off is not tested.",
     )
     runs = pairs.usual(evidence.factoids)
-    strata = _sized(evidence.study, runs, "MRR", route="squad")
-    if strata:
-        claim.parts.append(part("larger minus smaller model after SQuAD, MRR", "above", strata))
-    if not runs.empty:
-        couples = pairs.vocabulary_pairs(evidence.study)
-        after = runs[runs["route"] == "squad"]
-        strata = [s for a, b in couples for s in pairs.strata(after, "encoder", a, b, "MRR")]
-        if strata:
-            claim.parts.append(part("domain minus general vocabulary after SQuAD, MRR", "below", strata))
+    after = runs if runs.empty else runs[runs["route"] == "squad"]
+    strata = pairs.between(after, "encoder", _size_pairs(evidence.study), "MRR")
+    claim.compare("larger minus smaller model after SQuAD, MRR", "above", strata)
+    strata = pairs.between(after, "encoder", pairs.vocabulary_pairs(evidence.study), "MRR")
+    claim.compare("domain minus general vocabulary after SQuAD, MRR", "below", strata)
     return claim
 
 
@@ -93,8 +85,7 @@ def size_without_squad(evidence: Evidence) -> Claim:
         for direct, after in zip(*sides, strict=False):
             if len(direct) == len(after):
                 strata.append([a - b for a, b in zip(direct, after, strict=True)])
-    if strata:
-        claim.parts.append(part("effect of size without SQuAD minus with it, MRR", "above", strata))
+    claim.compare("effect of size without SQuAD minus with it, MRR", "above", strata)
     return claim
 
 
@@ -121,12 +112,10 @@ def steps_catch_up(evidence: Evidence) -> Claim:
             gains += gained
             for domain in _same_from_scratch(study, last, origin):
                 gaps += pairs.strata(runs, "encoder", last, domain, "F1")
-    if gains:
-        claim.parts.append(part("most steps minus none, F1", "above", gains))
-    if gaps:
-        claim.parts.append(part("most steps minus domain text from the start, F1", "over", gaps))
+    claim.compare("most steps minus none, F1", "above", gains)
+    claim.compare("most steps minus domain text from the start, F1", "over", gaps)
     if others:
-        beside = part("", "above", others).difference
+        beside = stratified_difference(others)
         bounds = "" if beside.low is None else f" ({beside.low:+.2f} to {beside.high:+.2f})"
         claim.remarks = f"Beside it, steps from a published checkpoint: {beside.mean:+.2f}{bounds} points."
     return claim
@@ -175,16 +164,14 @@ def larger_general_models(evidence: Evidence) -> Claim:
     if runs.empty:
         return claim
     runs = runs[runs["route"] == "direct"]
-    strata = [
-        s for a in large for b in small for s in pairs.strata(runs, "encoder", a, b, "MRR", ("conditions", "batch"))
-    ]
-    if strata:
-        claim.parts.append(part("larger minus smaller general model, MRR", "under", strata))
-        if any(study.pretraining[name].init_from for name in large):
-            claim.remarks = (
-                "Confounded: the larger one is a published checkpoint, which read far more text and is trained by "
-                "another recipe."
-            )
+    couples = itertools.product(large, small)
+    confounded = (
+        "Confounded: the larger one is a published checkpoint, which read far more text, and has a recipe of its own."
+        if any(study.pretraining[name].init_from for name in large)
+        else ""
+    )
+    strata = pairs.between(runs, "encoder", couples, "MRR", ("conditions", "batch"))
+    claim.compare("larger minus smaller general model, MRR", "under", strata, confounded)
     return claim
 
 
@@ -200,9 +187,8 @@ def domain_models_generalise(evidence: Evidence) -> Claim:
     study, runs = evidence.study, pairs.usual(evidence.squad)
     domain = pairs.standing_for(study, "BioMegatron-800m")
     general = pairs.standing_for(study, "BERTLARGE")
-    strata = [s for a in domain for b in general for s in pairs.strata(runs, "encoder", a, b, "F1")]
-    if strata:
-        claim.parts.append(part("larger domain minus smaller general model, F1", "above", strata))
+    strata = pairs.between(runs, "encoder", itertools.product(domain, general), "F1")
+    claim.compare("larger domain minus smaller general model, F1", "above", strata)
     return claim
 
 
@@ -219,8 +205,10 @@ def large_batches_help(evidence: Evidence) -> Claim:
     if runs.empty or runs["batch"].nunique() < 2:
         return claim
     large, small = int(runs["batch"].max()), int(runs["batch"].min())
-    strata = pairs.strata(runs, "batch", large, small, "MRR")
-    if strata:
-        claim.parts.append(part(f"batches of {large} minus of {small}, MRR", "above", strata))
-        claim.remarks = "As many epochs with either, so the larger batch has fewer steps."
+    claim.compare(
+        f"batches of {large} minus of {small}, MRR",
+        "above",
+        pairs.strata(runs, "batch", large, small, "MRR"),
+        "As many epochs with either, so the larger batch has fewer steps.",
+    )
     return claim

@@ -134,6 +134,12 @@ class Claim:
     remarks: str = ""
     fixed: tuple[str, bool] | None = None
 
+    def compare(self, name: str, kind: Kind, strata: Sequence[Sequence[float]], remarks: str = "") -> None:
+        """Add the part with these paired differences, and what a reader has to know of it; nothing without any."""
+        if strata:
+            self.parts.append(part(name, kind, strata))
+            self.remarks = " ".join(filter(None, [self.remarks, remarks]))
+
 
 @dataclass(frozen=True)
 class Finding:

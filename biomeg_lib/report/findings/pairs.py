@@ -5,7 +5,7 @@ the training set, start, labelling, marking, route, remedy, seed, and the recipe
 Grids of other names but one recipe therefore meet, and grids of one name but two recipes never do.
 """
 
-import json
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -26,16 +26,8 @@ def all_runs(study: Study, task: str) -> pd.DataFrame:
     frame = tables.runs(study, task)
     if frame.empty:
         return frame
-    conditions = {name: _conditions(study, name) for name in frame["grid"].unique()}
-    return frame.assign(
-        conditions=frame["grid"].map(conditions), batch=frame["grid"].map(lambda name: study.grids[name].batch)
-    )
-
-
-def _conditions(study: Study, name: str) -> str:
-    grid = study.grids[name]
-    recipe = {key: value for key, value in grid.recipe().items() if key != "batch"}
-    return json.dumps({**recipe, "epochs": grid.epochs, "search": grid.search.model_dump()}, sort_keys=True)
+    grids = frame["grid"].map(study.grids)
+    return frame.assign(conditions=[grid.conditions("batch") for grid in grids], batch=[grid.batch for grid in grids])
 
 
 def strata(runs: pd.DataFrame, factor: str, first: Any, second: Any, score: str, ignored: Sequence[str] = ()) -> Strata:
@@ -60,6 +52,13 @@ def strata(runs: pd.DataFrame, factor: str, first: Any, second: Any, score: str,
             if len(differences):
                 found.append([float(value) for value in differences])
     return found
+
+
+def between(
+    runs: pd.DataFrame, factor: str, couples: Iterable[tuple[Any, Any]], score: str, ignored: Sequence[str] = ()
+) -> Strata:
+    """`strata` of several pairs of values, one pair after the other."""
+    return [values for first, second in couples for values in strata(runs, factor, first, second, score, ignored)]
 
 
 def effects_of_batch(runs: pd.DataFrame, score: str) -> pd.DataFrame:
@@ -123,10 +122,17 @@ def benchmarks_for(study: Study, *names: str) -> list[str]:
 def vocabulary_pairs(study: Study) -> list[tuple[str, str]]:
     """(domain, general): encoders from scratch that differ in their vocabulary alone, the first's learned on the text
     that both were pre-trained on; learned ones have the same number of pieces."""
+    recipes = {
+        name: spec.model_dump(exclude={"vocabulary", "stands_for"})
+        for name, spec in study.pretraining.items()
+        if spec.init_from is None
+    }
     pairs = []
-    for first, second in _ordered_pairs(study, "vocabulary"):
+    for first, second in itertools.permutations(recipes, 2):
         ours = study.vocabularies[study.pretraining[first].vocabulary]
         theirs = study.vocabularies[study.pretraining[second].vocabulary]
+        if recipes[first] != recipes[second] or ours == theirs:
+            continue
         if not isinstance(ours, SentencePieceModel) or ours.corpus != study.pretraining[first].corpus:
             continue
         if isinstance(theirs, SentencePieceModel) and (theirs.corpus == ours.corpus or theirs.size != ours.size):
@@ -136,28 +142,18 @@ def vocabulary_pairs(study: Study) -> list[tuple[str, str]]:
 
 
 def size_pairs(study: Study) -> list[tuple[str, str]]:
-    """(larger, smaller): encoders from scratch that differ in their shape alone (and in their learning rate)."""
-    pairs = _ordered_pairs(study, "model", "learning_rate")
-    return [(a, b) for a, b in pairs if parameters(study, a) > parameters(study, b)]
-
-
-def parameters(study: Study, encoder: str) -> int:
-    """Layers x hidden x hidden, by which encoders of one vocabulary are ordered."""
-    spec = study.pretraining[encoder]
-    config = study.model_config_for(spec.model, 128, 0.0)
-    return config.layers * config.hidden**2
-
-
-def _ordered_pairs(study: Study, *factors: str) -> Iterable[tuple[str, str]]:
-    """Encoders from scratch that differ in the first factor, and in nothing but these factors."""
-
-    def rest(name: str) -> dict[str, Any]:
-        return study.pretraining[name].model_dump(exclude={*factors, "stands_for"})
-
-    scratch = [name for name, spec in study.pretraining.items() if spec.init_from is None]
+    """(larger, smaller): fine-tuned encoders from scratch that differ in their shape alone (and in their learning
+    rate)."""
     return [
         (a, b)
-        for a in scratch
-        for b in scratch
-        if getattr(study.pretraining[a], factors[0]) != getattr(study.pretraining[b], factors[0]) and rest(a) == rest(b)
+        for names in study.encoders_that_differ_in_model()
+        for a, b in itertools.permutations(names, 2)
+        if weights(study, a) > weights(study, b)
     ]
+
+
+def weights(study: Study, encoder: str) -> int:
+    """The weights in an encoder's layers, 12 x layers x hidden^2, by which shapes of one vocabulary are ordered."""
+    spec = study.pretraining[encoder]
+    config = study.model_config_for(spec.model, 128, 0.0)
+    return 12 * config.layers * config.hidden**2

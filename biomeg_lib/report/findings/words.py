@@ -5,7 +5,8 @@ import pandas as pd
 from biomeg_lib.report import data_tables
 from biomeg_lib.report.findings import pairs
 from biomeg_lib.report.findings.evidence import Evidence
-from biomeg_lib.report.findings.judging import Claim, part, resampled
+from biomeg_lib.report.findings.judging import Claim, resampled
+from biomeg_lib.study import Study
 
 _REMEDIES = ("weighted", "oversampled")
 
@@ -21,29 +22,23 @@ def vocabulary_is_critical(evidence: Evidence) -> Claim:
     )
     study, runs = evidence.study, _pieces(pairs.usual(evidence.ner))
     couples = pairs.vocabulary_pairs(study)
-    strata = [s for a, b in couples for s in pairs.strata(runs, "encoder", a, b, "F1")]
-    if strata:
-        claim.parts.append(part("domain minus general vocabulary, F1", "above", strata))
-    against = [
-        s
-        for a, b in couples
-        for larger, smaller in pairs.size_pairs(study)
-        if smaller == b and larger == _largest(study, b)
-        for s in pairs.strata(runs, "encoder", a, larger, "F1")
-    ]
-    if against:
-        times = max(
-            pairs.parameters(study, larger) / pairs.parameters(study, smaller)
-            for larger, smaller in pairs.size_pairs(study)
-            if smaller in {b for _, b in couples}
-        )
-        name = f"domain vocabulary minus a {times:.1f} x larger model with the general one, F1"
-        claim.parts.append(part(name, "above", against))
+    claim.compare("domain minus general vocabulary, F1", "above", pairs.between(runs, "encoder", couples, "F1"))
+    larger = {general: _largest(study, general) for _, general in couples}
+    rivals = [(domain, larger[general]) for domain, general in couples if larger[general]]
+    times = max(
+        (pairs.weights(study, large) / pairs.weights(study, b) for b, large in larger.items() if large), default=1
+    )
+    model = f"a model with {times:.1f} x the weights in its layers"
+    claim.compare(
+        f"domain vocabulary minus the general one in {model}, F1", "above", pairs.between(runs, "encoder", rivals, "F1")
+    )
     return claim
 
 
-def _largest(study, smaller: str) -> str:
-    return max((a for a, b in pairs.size_pairs(study) if b == smaller), key=lambda name: pairs.parameters(study, name))
+def _largest(study: Study, smaller: str) -> str | None:
+    """The largest encoder that differs from this one in its shape alone, if there is a larger one."""
+    larger = [a for a, b in pairs.size_pairs(study) if b == smaller]
+    return max(larger, key=lambda name: pairs.weights(study, name), default=None)
 
 
 def domain_vocabularies_break_less(evidence: Evidence) -> Claim:
@@ -82,10 +77,9 @@ def labelling_matters(evidence: Evidence) -> Claim:
     if runs.empty or runs["labelling"].nunique() < 2:
         return claim
     strata = pairs.strata(runs, "labelling", "piece", "word", "F1")
-    if strata:
-        claim.parts.append(part("labels by piece minus by word, F1", "differs", strata))
-        means = [sum(values) / len(values) for values in strata]
-        claim.remarks = f"Over {len(means)} settings the means go from {min(means):+.1f} to {max(means):+.1f} points."
+    means = [sum(values) / len(values) for values in strata] or [0.0]
+    said = f"Over {len(means)} settings the means go from {min(means):+.1f} to {max(means):+.1f} points."
+    claim.compare("labels by piece minus by word, F1", "differs", strata, said)
     return claim
 
 
@@ -98,11 +92,9 @@ def vocabulary_matters_for_relations(evidence: Evidence) -> Claim:
         "ChemProt at 345m: 50k 77.0, 30k 75.1 (+1.9); at 110m PubMedBERT's 75.6, BERT's 74.8 (+0.8) (Table 1)",
         "relation.html#relation",
     )
-    runs = pairs.usual(evidence.relations)
     couples = pairs.vocabulary_pairs(evidence.study)
-    strata = [s for a, b in couples for s in pairs.strata(runs, "encoder", a, b, "F1")]
-    if strata:
-        claim.parts.append(part("domain minus general vocabulary, micro F1", "differs", strata))
+    strata = pairs.between(pairs.usual(evidence.relations), "encoder", couples, "F1")
+    claim.compare("domain minus general vocabulary, micro F1", "differs", strata)
     return claim
 
 
@@ -118,8 +110,7 @@ def imbalance(evidence: Evidence) -> Claim:
     frames = [frame for frame in (evidence.ner, evidence.relations) if not frame.empty and "remedy" in frame]
     for remedy in _REMEDIES:
         strata = [s for frame in frames for s in pairs.strata(frame, "remedy", remedy, "none", "F1")]
-        if strata:
-            claim.parts.append(part(f"{remedy} minus plain cross-entropy, F1", "under", strata))
+        claim.compare(f"{remedy} minus plain cross-entropy, F1", "under", strata)
     if claim.parts:
         claim.headline = max(range(len(claim.parts)), key=lambda i: claim.parts[i].difference.mean)
         claim.fixed, unlike = _more_biased(evidence)
