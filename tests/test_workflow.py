@@ -1,5 +1,6 @@
 """The Snakefile on a nano study: from nothing to the report, nothing to do the second time, one run redone alone."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import lxml.html
 import pandas as pd
 import yaml
-from workflow_project import params, snakemake
+from workflow_project import new_project, params, snakemake
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -92,3 +93,30 @@ def test_other_params_in_the_same_place_are_refused_with_the_difference(project)
     assert done.returncode == 1
     assert "pretraining.learning_rate: 0.003 there, 0.004 here" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+TIMES = ["Seconds", "Tokens/s", "GFLOP/s"]  # which alone may differ
+
+
+def test_the_same_params_give_the_same_tables_and_a_failed_notebook_loses_no_run(project, tmp_path):
+    new_project(tmp_path)
+    notebook = tmp_path / "notebooks" / "finetune.ipynb"
+    whole = notebook.read_text()
+    cells = json.loads(whole)
+    cells["cells"].append({**cells["cells"][-1], "cell_type": "code", "outputs": [], "execution_count": None})
+    cells["cells"][-1]["source"] = "raise RuntimeError('after the runs')"
+    notebook.write_text(json.dumps(cells))
+    assert "after the runs" in snakemake(tmp_path, fails=True)
+    out = tmp_path / "outputs" / "nano"
+    finished = {path: path.stat().st_mtime_ns for path in (out / "runs").glob("*/*/environment.json")}
+    assert len(finished) == 2 + 16
+    notebook.write_text(whole)
+    snakemake(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in (out / "runs").glob("*/*/environment.json")} == finished
+    tables = sorted(path.name for path in (out / "tables").glob("*.csv"))
+    assert tables == sorted(path.name for path in (project / "outputs" / "nano" / "tables").glob("*.csv"))
+    for name in (*(f"tables/{table}" for table in tables), "findings.csv"):
+        here, there = (pd.read_csv(folder / "outputs" / "nano" / name) for folder in (tmp_path, project))
+        pd.testing.assert_frame_equal(
+            *(frame.drop(columns=TIMES, errors="ignore") for frame in (here, there)), check_exact=True, obj=name
+        )

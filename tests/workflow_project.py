@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,34 +32,35 @@ def params() -> dict:
     return values
 
 
-def snakemake(folder: Path, *arguments: str) -> str:
-    """Run the workflow in a project's folder, and return what it printed."""
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--cores",
-        "2",
-        "--rerun-triggers",
-        "mtime",
-        "--config",
-        "profile=nano",
-    ]
+def options_of_make() -> list[str]:
+    """What the Makefile gives to snakemake, but for `--quiet`, since tests read what it says."""
+    line = re.search(r"^SNAKEMAKE = .*--cores \$\(CORES\) (.+) --quiet rules$", (ROOT / "Makefile").read_text(), re.M)
+    return line[1].split()
+
+
+def snakemake(folder: Path, *arguments: str, fails: bool = False) -> str:
+    """Run the workflow in a project's folder as `make study` does, and return what it printed."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *options_of_make(), "--config", "profile=nano"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "BIOMEG_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def new_project(folder: Path) -> None:
+    """What the nano study is made from."""
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    shutil.copy(ROOT / "Snakefile", folder)
+    (folder / "params").mkdir()
+    (folder / "params" / "nano.yaml").write_text(yaml.safe_dump(params(), sort_keys=False))
 
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished project; a test that changes it leaves it as it was."""
     folder = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    shutil.copy(ROOT / "Snakefile", folder)
-    (folder / "params").mkdir()
-    (folder / "params" / "nano.yaml").write_text(yaml.safe_dump(params(), sort_keys=False))
+    new_project(folder)
     snakemake(folder)
     return folder
