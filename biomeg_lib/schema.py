@@ -154,6 +154,38 @@ class Shape(Strict):
         return self.model_dump(exclude={"init_std"} if self.init_std == _default(type(self), "init_std") else set())
 
 
+class Parallel(Strict):
+    """The ranks of a run, one for each GPU, or processes on a CPU. What a run computes does not depend on them.
+
+    Attributes:
+        tensor: how many ranks share each layer's weights; the others have other parts of the batch.
+        recompute: forget what blocks computed, and compute it again on the way back: a third more work, less memory.
+        restarts: how often all ranks begin again at the last checkpoint after one was lost.
+    """
+
+    nodes: Count = 1
+    gpus_per_node: Count = 1
+    tensor: Count = 1
+    recompute: bool = False
+    restarts: Annotated[int, Field(ge=0)] = 3
+
+    @model_validator(mode="after")
+    def _divides(self) -> "Parallel":
+        if self.ranks % self.tensor:
+            raise ValueError(f"tensor to divide the {self.ranks} ranks")
+        return self
+
+    @property
+    def ranks(self) -> int:
+        """All of them."""
+        return self.nodes * self.gpus_per_node
+
+    @property
+    def data(self) -> int:
+        """Parts of a batch."""
+        return self.ranks // self.tensor
+
+
 class Pretraining(Strict):
     """One pre-training run (paper section 3): masked words and sentence order, for a budget of tokens.
 
@@ -164,6 +196,7 @@ class Pretraining(Strict):
         embeddings: what becomes of the checkpoint's word embeddings under another vocabulary: `carried` over by shared
             pieces and means of sub-pieces, or `new`.
         tokens: 0 takes a checkpoint as it is.
+        batch: sequences a step and micro-batch, of all ranks together.
         stands_for: the models of the paper whose rows this run represents (`report.published.MODELS`).
     """
 
@@ -184,6 +217,7 @@ class Pretraining(Strict):
     seed: Seed = 1
     evaluations: Count = 20
     held_out_windows: Count = 512
+    parallel: Parallel = Parallel()
     stands_for: Annotated[list[str], Distinct] = []
 
     @model_validator(mode="after")
@@ -194,6 +228,8 @@ class Pretraining(Strict):
             raise ValueError("init_from where embeddings is given")
         if self.init_from is None and not self.tokens:
             raise ValueError("tokens above 0 for a run from random weights")
+        if self.batch % self.parallel.data:
+            raise ValueError(f"a batch that the {self.parallel.data} parts of it divide, found {self.batch}")
         return self
 
     @property
@@ -204,4 +240,4 @@ class Pretraining(Strict):
     def recipe(self) -> dict[str, Any]:
         """What decides the result. What a start has no use for is left out."""
         unused = {key for key in ("model", "init_from", "embeddings") if getattr(self, key) is None}
-        return self.model_dump(exclude={"stands_for", *unused})
+        return self.model_dump(exclude={"stands_for", "parallel", *unused})

@@ -194,7 +194,10 @@ class Study(Strict):
     def encoders_that_differ_in_vocabulary(self) -> list[str]:
         """The first fine-tuned encoder, and those that were pre-trained like it but for the vocabulary."""
         encoders = list(dict.fromkeys(encoder for grid in self.grids.values() for encoder in grid.encoders))
-        recipes = {name: self.pretraining[name].model_dump(exclude={"vocabulary", "stands_for"}) for name in encoders}
+        recipes = {
+            name: self.pretraining[name].model_dump(exclude={"vocabulary", "stands_for", "parallel"})
+            for name in encoders
+        }
         return [name for name in encoders if recipes[name] == recipes[encoders[0]]]
 
     def encoders_that_differ_in_model(self) -> list[list[str]]:
@@ -204,7 +207,7 @@ class Study(Strict):
         groups: dict[str, list[str]] = {}
         for name, spec in self.pretraining.items():
             if name in fine_tuned and spec.model is not None:
-                same = spec.model_dump_json(exclude={"model", "learning_rate", "stands_for"})
+                same = spec.model_dump_json(exclude={"model", "learning_rate", "stands_for", "parallel"})
                 groups.setdefault(same, []).append(name)
         return [names for names in groups.values() if len({self.pretraining[name].model for name in names}) > 1]
 

@@ -20,6 +20,7 @@ from biomeg_lib.model import ModelConfig, PretrainingModel
 from biomeg_lib.model.flops import useful_flops
 from biomeg_lib.training import loop
 from biomeg_lib.training.environment import flushed_denormals
+from biomeg_lib.training.optimiser import make_optimizer, optimise
 from biomeg_lib.training.starting import new_model
 
 MASKED = 0.15
@@ -91,7 +92,7 @@ def our_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: An
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
         loss, _ = model.loss(batch)
     loss.backward()
-    loop.optimise(model, optimizer, RECIPE.clip_norm)
+    optimise(model.parameters(), optimizer, RECIPE.clip_norm)
     optimizer.zero_grad(set_to_none=True)
 
 
@@ -120,7 +121,7 @@ class Ours(_Step):
         self.limit = f"{'fp32' if self.device == 'cpu' else 'bf16'} matrix product {size}x{size}x{size}"
         self.batch = loop.to_device(batch_of(settings), torch.device(self.device))
         self.model = new_model(config_of(settings), SEED).to(self.device).train()
-        self.optimizer = loop.make_optimizer(self.model, RECIPE)
+        self.optimizer = make_optimizer(self.model.parameters(), RECIPE.learning_rate, RECIPE.weight_decay)
 
     def check(self) -> dict[str, float]:
         """The loss, for GPUs that of BERT's post-LN shape, too."""

@@ -27,6 +27,7 @@ from biomeg_lib.tasks.ner import Feature, build, labels_of
 from biomeg_lib.tasks.ner_arm import token_batch
 from biomeg_lib.training import loop
 from biomeg_lib.training.environment import flushed_denormals
+from biomeg_lib.training.optimiser import make_optimizer
 from biomeg_lib.training.prefetch import Prefetch
 from biomeg_lib.training.rundir import RunDirectory
 from biomeg_lib.vocab import Vocabulary
@@ -104,7 +105,7 @@ class OursFinetune(_Tagging):
     def __init__(self, settings: Mapping[str, Any]):
         super().__init__(settings)
         self.features = self.build()
-        self.optimizer = loop.make_optimizer(self.classifier, RECIPE)
+        self.optimizer = make_optimizer(self.classifier.parameters(), RECIPE.learning_rate, RECIPE.weight_decay)
         self.classifier.train()
 
     def check(self) -> dict[str, float]:
@@ -173,7 +174,7 @@ class OursPredict(_Tagging):
         run = RunDirectory(root / "runs" / "finetune" / "random", params)
         run.path.mkdir(parents=True, exist_ok=True)
         write_json(run.path / "params.json", params)
-        run.save_model(self.classifier, self.classifier.config)
+        run.save_model(self.classifier.state_dict(), self.classifier.config)
         run.finish({"labels": self.labels, "point": {"num_fc_layers": 1, "fc_hidden": 512}})
         self.recogniser = load_run(run.path)
         self.texts = [" ".join(sentence.words) for sentence in self.sentences]

@@ -86,9 +86,12 @@ class Embeddings(nn.Module):
 
     def forward(self, tokens: Tensor, types: Tensor, places: Tensor) -> Tensor:
         """int64[N] tokens, their types, and their places in their sequences -> float[N, H]."""
-        words = kernels.embedding(tokens, self.word.weight, self.tie)
-        x = words + self.token_type(types) + self.position(places)
+        x = self.words(tokens) + self.token_type(types) + self.position(places)
         return self.dropout(x if self.norm is None else kernels.layer_norm(x, self.norm))
+
+    def words(self, tokens: Tensor) -> Tensor:
+        """int64[N] -> float[N, H], the rows of the word embedding."""
+        return kernels.embedding(tokens, self.word.weight, self.tie)
 
 
 class Attention(nn.Module):

@@ -107,7 +107,7 @@ def _budgets(study: Study) -> dict[str, str]:
     known: dict[str, list[str]] = {}
     for name, spec in study.pretraining.items():
         if spec.init_from is None:
-            rest = spec.model_dump_json(exclude={"tokens", "evaluations", "stands_for"})
+            rest = spec.model_dump_json(exclude={"tokens", "evaluations", "stands_for", "parallel"})
             known.setdefault(rest, []).append(name)
     groups = {}
     for names in known.values():

@@ -136,7 +136,7 @@ def train_run(
         with atomic_open(run.path / ITEMS) as stream:
             arm.items("test", predictions).to_csv(stream, index=False, lineterminator="\n")
         if study.keeps_weights(cell, seed):
-            run.save_model(arm.model, arm.model.config)
+            run.save_model(arm.model.state_dict(), arm.model.config)
         run.finish(
             {
                 "cell": cell.record(),

@@ -67,15 +67,16 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def set_up(threads: int, choice: kernels.Choice) -> None:
-    """Have this process compute with so many threads and these kernels, and say so.
+def set_up(threads: int, choice: kernels.Choice, quiet: bool = False) -> None:
+    """Have this process compute with so many threads and these kernels, and say so unless `quiet`.
 
     Raises:
         BiomegError: the kernels cannot be had here.
     """
     torch.set_num_threads(threads)
     kernels.use(choice)
-    print(f"{kernels.describe(device())}; {threads} thread{'s' if threads > 1 else ''}", flush=True)
+    if not quiet:
+        print(f"{kernels.describe(device())}; {threads} thread{'s' if threads > 1 else ''}", flush=True)
 
 
 @contextlib.contextmanager

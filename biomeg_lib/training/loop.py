@@ -20,12 +20,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from biomeg_lib import kernels
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.training.environment import device as default_device
 from biomeg_lib.training.environment import flushed_denormals
 from biomeg_lib.training.interrupt import HeldInterrupt
+from biomeg_lib.training.optimiser import make_optimizer, optimise
 from biomeg_lib.training.prefetch import Prefetch
+from biomeg_lib.training.process import OneProcess
 from biomeg_lib.training.progress import Progress
 from biomeg_lib.training.rundir import RunDirectory
 
@@ -97,6 +98,7 @@ def train(
     *,
     label: str,
     device: torch.device | None = None,
+    ranks: OneProcess | None = None,
 ) -> Trained:
     """Train `model` in place, from the run's checkpoint if it has one.
 
@@ -106,6 +108,7 @@ def train(
             called in another thread, in order and a few batches ahead.
         evaluate: called in evaluation mode, without gradients; its figures are logged.
         label: what the progress line calls this run.
+        ranks: where this process is one of several, and `batch_of` makes its part of a batch.
 
     Raises:
         BiomegError: the loss is no longer a finite number.
@@ -113,14 +116,10 @@ def train(
     """
     device = device or default_device()
     model.to(device).train()
-    optimizer = make_optimizer(model, recipe)
+    ranks = ranks or OneProcess(model)
+    optimizer = make_optimizer(ranks.parameters.values(), recipe.learning_rate, recipe.weight_decay)
     autocast = bool(device.type == "cuda" and torch.cuda.is_bf16_supported())
-    progress = _Tally()
-    checkpoint = run.load_checkpoint()
-    if checkpoint is not None:
-        model.load_state_dict(checkpoint["model"])
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        progress = _Tally(**checkpoint["tally"])
+    progress = _Tally(**(ranks.load(run, optimizer) or {}))
     run.rewind(progress.step)
     read_every = _reading_interval(device, recipe)
     unread: list[dict[str, torch.Tensor]] = []
@@ -129,15 +128,21 @@ def train(
     before, before_waited = progress.seconds, progress.waited
     keys = itertools.product(range(progress.step, recipe.steps), range(recipe.accumulate))
     prefetch = Prefetch(lambda step, micro: _prepared(batch_of(step, micro), device), keys)
-    with Progress(label, recipe.steps, progress.step) as bar, prefetch as batches, HeldInterrupt() as interrupt:
+    with (
+        Progress(label, recipe.steps, progress.step, ranks.first) as bar,
+        prefetch as batches,
+        HeldInterrupt() as interrupt,
+    ):
         for step in range(progress.step, recipe.steps):
-            seed_step(recipe.seed, step)
-            step_figures, tokens = _step(model, optimizer, batches, recipe, step, device, autocast)
+            seed_step(recipe.seed, step, ranks.stream)
+            step_figures, tokens = _step(model, optimizer, batches, recipe, step, device, autocast, ranks)
             unread.append(step_figures)
+            due = time.monotonic() - saved >= recipe.checkpoint_seconds
+            tokens, due = ranks.sums(tokens, due)
             progress.step, progress.tokens = step + 1, progress.tokens + tokens
             last = progress.step == recipe.steps
             log, judge = progress.step % recipe.log_every == 0 or last, progress.step in recipe.evaluate_at or last
-            save = time.monotonic() - saved >= recipe.checkpoint_seconds and not last
+            save = bool(due) and not last
             if log or judge or save or progress.step % read_every == 0:
                 figures = _read(unread, progress.step, recipe)
                 unread.clear()
@@ -146,7 +151,7 @@ def train(
             if log:
                 record = {"rate": recipe.rate(step), "tokens": progress.tokens, **figures}
             if judge:
-                result = evaluate_model(model, evaluate)
+                result = evaluate_model(model, evaluate, ranks.graph_free)
                 progress.evaluated(
                     {"step": progress.step, "tokens": progress.tokens, **result}, recipe.keep_best, model
                 )
@@ -155,54 +160,21 @@ def train(
                 run.log({"step": progress.step, **record})
             progress.seconds = before + time.monotonic() - started
             progress.waited = before_waited + batches.waited
-            stop = interrupt.asked
+            stop = any(ranks.sums(0, interrupt.asked))
             if stop and unread:
                 _read(unread, progress.step, recipe)  # no checkpoint of a bad loss
             if save or stop:
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-                run.save_checkpoint({**state, "tally": progress.state()})
+                ranks.save(run, optimizer, progress.state())
                 saved = time.monotonic()
             if stop:
+                ranks.wait()
                 raise KeyboardInterrupt
+    ranks.wait()
     if progress.best_weights is not None:
         model.load_state_dict(progress.best_weights)
     chosen = progress.best if recipe.keep_best else progress.evaluations[-1]
     input_wait = progress.waited / max(progress.seconds, 1e-9)
     return Trained(progress.evaluations, chosen, progress.seconds, input_wait, progress.tokens)
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Fused AdamW; weight decay on matrices only."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return kernels.adam(groups, recipe.learning_rate, (0.9, 0.999), 1e-8)
-
-
-def optimise(model: nn.Module, optimizer: torch.optim.Optimizer, clip_norm: float) -> torch.Tensor:
-    """Step with gradients of a total norm of at most `clip_norm`, as `clip_grad_norm_` and `optimizer.step()` would.
-
-    The gradients may be scaled in place, or may not be: they are of no use afterwards.
-
-    Returns:
-        float[], the norm before clipping, on the device.
-    """
-    if not optimizer.defaults.get("fused"):
-        norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        optimizer.step()
-        return norm
-    norm = total_norm([p.grad for p in model.parameters() if p.grad is not None])
-    # PyTorch's fused kernels divide by this on their way, for the sake of its GradScaler: no pass of its own.
-    optimizer.grad_scale = ((norm + 1e-6) / clip_norm).clamp(min=1.0)
-    optimizer.step()
-    return norm
-
-
-def total_norm(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """float[], the Euclidean norm of all elements of all tensors."""
-    if tensors[0].device.type == "cpu":  # a scalar product is faster than a norm there, and 20 times as exact
-        return torch.stack([torch.dot(flat, flat) for flat in (x.flatten() for x in tensors)]).sum().sqrt()
-    return nn.utils.get_total_norm(tensors)
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
@@ -220,23 +192,30 @@ def _each(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     return dataclasses.replace(batch, **{f.name: change(getattr(batch, f.name)) for f in dataclasses.fields(batch)})
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Seed PyTorch for one step; the two numbers are mixed so that neighbouring seeds share no step."""
-    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & (2**63 - 1)
+def seed_step(seed: int, step: int, stream: int = 0) -> None:
+    """Seed PyTorch for one step; the numbers are mixed so that neighbouring seeds share no step, nor streams one."""
+    mixed = seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + stream * 0xD6E8FEB86659FD93 + 0x94D049BB133111EB
+    mixed &= 2**63 - 1
     torch.manual_seed(mixed)
 
 
-def evaluate_model(model: nn.Module, evaluate: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
+def evaluate_model(
+    model: nn.Module, evaluate: Callable[[nn.Module], dict[str, float]], graph_free: Any = torch.inference_mode
+) -> dict[str, float]:
     """`evaluate(model)` in evaluation mode and without gradients; the model is left in training mode."""
-    with evaluation_mode(model):
+    with evaluation_mode(model, graph_free):
         return evaluate(model)
 
 
 @contextlib.contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients for a block; the model is left in training mode."""
+def evaluation_mode(model: nn.Module, graph_free: Any = torch.inference_mode) -> Iterator[None]:
+    """Evaluation mode without gradients for a block; the model is left in training mode.
+
+    Args:
+        graph_free: makes the context that does without gradients.
+    """
     model.eval()
-    with torch.inference_mode(), flushed_denormals():
+    with graph_free(), flushed_denormals():
         yield
     model.train()
 
@@ -249,6 +228,7 @@ def _step(
     step: int,
     device: torch.device,
     autocast: bool,
+    ranks: OneProcess,
 ) -> tuple[dict[str, torch.Tensor], int]:
     """One optimiser step. Returns the mean loss and its parts, the gradient norm, and the real tokens seen."""
     for group in optimizer.param_groups:
@@ -264,9 +244,10 @@ def _step(
         for name, value in {"loss": loss.detach(), **parts}.items():
             share = value.double() / recipe.accumulate
             sums[name] = sums[name] + share if name in sums else share
-    norm = optimise(model, optimizer, recipe.clip_norm)
-    optimizer.zero_grad(set_to_none=True)
-    return {**sums, "gradient_norm": norm}, tokens
+    ranks.collect()
+    norm = optimise(ranks.parameters.values(), optimizer, recipe.clip_norm, ranks.norm)
+    ranks.clear()
+    return {**ranks.means(sums), "gradient_norm": norm}, tokens
 
 
 def _reading_interval(device: torch.device, recipe: Recipe) -> int:

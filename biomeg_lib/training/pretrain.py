@@ -1,5 +1,6 @@
 """Pre-training: masked words and sentence order on a tokenised corpus, for a budget of tokens (paper section 3)."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -12,6 +13,7 @@ from biomeg_lib.prepare import ensure_shards
 from biomeg_lib.study import Study
 from biomeg_lib.training.environment import device, set_up
 from biomeg_lib.training.loop import CHECKPOINT_SECONDS, Recipe, Trained, evaluate_model, to_device, train
+from biomeg_lib.training.process import OneProcess
 from biomeg_lib.training.rundir import RunDirectory
 from biomeg_lib.training.starting import starting_model
 from biomeg_lib.vocab import Vocabulary
@@ -20,7 +22,8 @@ from biomeg_lib.vocab import Vocabulary
 def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> dict[str, Any]:
     """Do the pre-training run `name` of the study, or go on with it, or return what it gave.
 
-    Corpus, vocabulary and shards are made first where they are not there yet.
+    Corpus, vocabulary and shards are made first where they are not there yet. A run whose params ask for several ranks
+    (`parallel`) has them started, and waited for.
 
     Returns:
         The run's metrics.json: `heldout_mlm` and `heldout_order` (cross-entropy, nats), `heldout_accuracy` (share of
@@ -31,23 +34,55 @@ def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SEC
     Raises:
         BiomegError: the corpus cannot be had, or the folder holds another run.
     """
-    run = RunDirectory(study.run_directory("pretrain", name), study.resolved_pretraining(name))
+    run = run_of(study, name)
     if run.complete:
         return run.metrics
     spec = study.pretraining[name]
     if spec.init_from in study.pretraining:
         pretrain(study, spec.init_from)
-    set_up(study.threads, study.kernels)
     ensure_shards(study, spec.corpus, spec.vocabulary)
+    if spec.parallel.ranks > 1 and spec.steps:
+        from biomeg_lib.training.launch import launch  # here, since few runs need it
+
+        launch(study, name)
+        return run.metrics
+    set_up(study.threads, study.kernels)
+    with run.start():
+        run.finish(train_on(study, name, run, checkpoint_seconds))
+    return run.metrics
+
+
+def run_of(study: Study, name: str) -> RunDirectory:
+    """The folder of a pre-training run."""
+    return RunDirectory(study.run_directory("pretrain", name), study.resolved_pretraining(name))
+
+
+def train_on(
+    study: Study,
+    name: str,
+    run: RunDirectory,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ranks_of: Callable[[PretrainingModel], OneProcess] = OneProcess,
+    part: tuple[int, int] = (0, 1),
+) -> dict[str, Any]:
+    """Train, in a folder that is held, on shards that are there; returns what `pretrain` does.
+
+    Args:
+        ranks_of: spreads the model over processes.
+        part: which part of each batch is this process's, and of how many.
+    """
+    spec = study.pretraining[name]
     vocabulary = Vocabulary.load(study.vocabulary_directory(spec.vocabulary))
     shards = study.shards_directory(spec.corpus, spec.vocabulary)
     options = {"length": spec.length, "seed": spec.seed, "whole_word": spec.whole_word}
     samples = PretrainingSamples(open_split(shards, "train", vocabulary), vocabulary, **options)
     heldout = PretrainingSamples(open_split(shards, "heldout", vocabulary), vocabulary, **options)
     batches = list(heldout.evaluation(spec.batch, spec.held_out_windows))
+    number, parts = part
 
     def batch_of(step: int, micro: int) -> PretrainingBatch:
-        return samples.batch(step * spec.accumulate + micro, spec.batch)
+        # the n-th batch is the n-th stretch of one stream, cut into as many parts as there are
+        return samples.batch((step * spec.accumulate + micro) * parts + number, spec.batch // parts)
 
     recipe = Recipe(
         steps=spec.steps,
@@ -59,31 +94,29 @@ def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SEC
         evaluate_at=spread(spec.steps, spec.evaluations),
         checkpoint_seconds=checkpoint_seconds,
     )
-    with run.start():
-        model, start = starting_model(study, spec, vocabulary)
-        if study.compile:
-            model.encoder.compile()
-        untrained = evaluate_model(model.to(device()), lambda m: heldout_figures(m, batches))
-        trained = Trained([], {**untrained, "step": 0}, 0.0, 0.0, 0)
-        if spec.steps:
-            trained = train(model, batch_of, recipe, run, lambda m: heldout_figures(m, batches), label=name)
-        run.save_model(model, model.config)
-        run.finish(
-            {
-                **{key: trained.chosen[key] for key in untrained},
-                "untrained": untrained,
-                **start,
-                "evaluations": trained.evaluations,
-                "heldout_windows": sum(len(batch.tokens) for batch in batches),
-                "steps": spec.steps,
-                "tokens": trained.tokens,
-                "epochs": spec.steps * spec.batch * spec.accumulate / len(samples),
-                "seconds": trained.seconds,
-                "input_wait": trained.input_wait,
-                "parameters": sum(p.numel() for p in model.parameters()),
-            }
-        )
-    return run.metrics
+    model, start = starting_model(study, spec, vocabulary)
+    parameters = sum(p.numel() for p in model.parameters())
+    if study.compile:
+        model.encoder.compile()
+    ranks = ranks_of(model.to(device()))
+    untrained = evaluate_model(model, lambda m: heldout_figures(m, batches), ranks.graph_free)
+    trained = Trained([], {**untrained, "step": 0}, 0.0, 0.0, 0)
+    if spec.steps:
+        trained = train(model, batch_of, recipe, run, lambda m: heldout_figures(m, batches), label=name, ranks=ranks)
+    run.save_model(ranks.weights(), model.config)
+    return {
+        **{key: trained.chosen[key] for key in untrained},
+        "untrained": untrained,
+        **start,
+        "evaluations": trained.evaluations,
+        "heldout_windows": sum(len(batch.tokens) for batch in batches),
+        "steps": spec.steps,
+        "tokens": trained.tokens,
+        "epochs": spec.steps * spec.batch * spec.accumulate / len(samples),
+        "seconds": trained.seconds,
+        "input_wait": trained.input_wait,
+        "parameters": parameters,
+    }
 
 
 def load_pretrained(study: Study, name: str) -> PretrainingModel:

@@ -1,5 +1,6 @@
 """How far a run is: a tqdm bar in a terminal, a line now and then in a notebook or a log file."""
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -17,16 +18,18 @@ class Progress:
         label: what is running.
         steps: all steps of the run.
         done: steps done before a resume.
+        shown: False for a process that another speaks for.
     """
 
-    def __init__(self, label: str, steps: int, done: int = 0):
+    def __init__(self, label: str, steps: int, done: int = 0, shown: bool = True):
         self.label, self.steps, self.step, self.first = label, steps, done, done
         self.tokens, self.started, self.pause = 0, time.monotonic(), 10.0
-        self.due = self.started + self.pause
-        self.bar = tqdm(total=steps, initial=done, desc=label, unit="step") if sys.stderr.isatty() else None
+        self.due = self.started + self.pause if shown else math.inf
+        self.shown = shown
+        self.bar = tqdm(total=steps, initial=done, desc=label, unit="step") if shown and sys.stderr.isatty() else None
 
     def __enter__(self) -> "Progress":
-        if self.first and not self.bar:
+        if self.first and self.shown and not self.bar:
             print(f"{self.label}: resumed after step {self.first:,} of {self.steps:,}", flush=True)
         return self
 

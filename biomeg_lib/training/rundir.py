@@ -6,7 +6,7 @@
     metrics.jsonl     one line a logged step
     metrics.json      the result, written last
     tensorboard/      the same for TensorBoard, with BIOMEG_TENSORBOARD=1 and the extra `tensorboard`
-    checkpoint.pt     while it runs
+    checkpoint.pt     while it runs in one process, checkpoints/ while it does in several (`sharded`)
     model.safetensors, model.json   the weights of a complete run, where they are kept
 
 Same params and complete: reused. Same params and partial: resumed. Other params: refused, and the difference is shown.
@@ -16,7 +16,8 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from biomeg_lib.files import atomic_open, read_json, write_json
 from biomeg_lib.made import refuse_other_params
 from biomeg_lib.model import ModelConfig
 from biomeg_lib.training.environment import describe_environment
+
+SHARDED = "checkpoints"
 
 
 class RunDirectory:
@@ -92,6 +95,7 @@ class RunDirectory:
                 raise RuntimeError(f"{self.path}: the run ended without a result")
             self._set_state("complete")
             (self.path / "checkpoint.pt").unlink(missing_ok=True)
+            shutil.rmtree(self.path / SHARDED, ignore_errors=True)
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to `metrics.jsonl`."""
@@ -125,9 +129,9 @@ class RunDirectory:
                 path, f"expected a checkpoint of this run, found {reason}; delete it to start over"
             ) from None
 
-    def save_model(self, model: torch.nn.Module, config: ModelConfig) -> None:
+    def save_model(self, weights: Mapping[str, torch.Tensor], config: ModelConfig) -> None:
         """Write the weights (safetensors) and the shape (JSON)."""
-        save_weights(self.path, config, model.state_dict())
+        save_weights(self.path, config, weights)
 
     def finish(self, metrics: dict[str, Any]) -> None:
         """Write the result."""

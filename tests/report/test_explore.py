@@ -142,7 +142,7 @@ def finish(study: Study, name: str, **certain: float) -> None:
     run = RunDirectory(study.run_directory("pretrain", name), study.resolved_pretraining(name))
     with run.start():
         model = model_for(vocabulary, **certain)
-        run.save_model(model, model.config)
+        run.save_model(model.state_dict(), model.config)
         run.finish({})
 
 

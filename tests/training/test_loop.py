@@ -10,7 +10,8 @@ from torch import nn
 
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.training import loop
-from biomeg_lib.training.loop import Recipe, make_optimizer, optimise, seed_step, total_norm, train
+from biomeg_lib.training.loop import Recipe, seed_step, train
+from biomeg_lib.training.optimiser import make_optimizer, optimise, total_norm
 from biomeg_lib.training.rundir import RunDirectory, read_log
 
 RECIPE = Recipe(steps=12, learning_rate=0.1, warmup=0.25, weight_decay=0.01, seed=1, log_every=1)
@@ -98,12 +99,13 @@ def test_clipping_within_the_step_is_clipping_before_it(kind, size):
     ours = nn.Sequential(nn.Linear(300, 70), nn.LayerNorm(70), nn.Linear(70, 3))
     plain = nn.Sequential(nn.Linear(300, 70), nn.LayerNorm(70), nn.Linear(70, 3))
     plain.load_state_dict(ours.state_dict())
-    recipe = replace(RECIPE, learning_rate=1e-3)
-    mine = make_optimizer(ours, recipe) if kind is torch.optim.AdamW else kind(ours.parameters(), 1e-3)
+    adam = kind is torch.optim.AdamW
+    mine = make_optimizer(ours.parameters(), 1e-3, 0.01) if adam else kind(ours.parameters(), 1e-3)
     groups = [
-        {"params": g["params"], "weight_decay": g["weight_decay"]} for g in make_optimizer(plain, recipe).param_groups
+        {"params": g["params"], "weight_decay": g["weight_decay"]}
+        for g in make_optimizer(plain.parameters(), 1e-3, 0.01).param_groups
     ]
-    theirs = torch.optim.AdamW(groups if kind is torch.optim.AdamW else plain.parameters(), lr=1e-3, foreach=False)
+    theirs = torch.optim.AdamW(groups if adam else plain.parameters(), lr=1e-3, foreach=False)
     start = ours[0].weight.detach().clone()
     for step in range(4):
         generator = torch.Generator().manual_seed(step)
@@ -112,7 +114,7 @@ def test_clipping_within_the_step_is_clipping_before_it(kind, size):
             other.grad = one.grad.clone()
         expected = nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
         theirs.step()
-        assert optimise(ours, mine, 1.0).item() == pytest.approx(expected.item(), rel=1e-5)
+        assert optimise(ours.parameters(), mine, 1.0).item() == pytest.approx(expected.item(), rel=1e-5)
         mine.zero_grad()
     for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
         assert torch.allclose(one, other, rtol=1e-5, atol=1e-8)
@@ -131,7 +133,7 @@ def test_total_norm_is_that_of_float64():
 
 def test_biases_and_norms_are_not_decayed():
     model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
-    decayed, free = make_optimizer(model, RECIPE).param_groups
+    decayed, free = make_optimizer(model.parameters(), 0.1, 0.01).param_groups
     assert [p.dim() for p in decayed["params"]] == [2]
     assert [p.dim() for p in free["params"]] == [1, 1, 1]
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.01, 0.0)

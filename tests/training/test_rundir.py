@@ -110,7 +110,7 @@ def test_a_damaged_checkpoint_is_one_line_and_runs_nothing(tmp_path, damage):
 def test_weights_come_back_as_they_were(tmp_path):
     model = PretrainingModel(config_for("tiny", 256))
     run = RunDirectory(tmp_path, {})
-    run.save_model(model, model.config)
+    run.save_model(model.state_dict(), model.config)
     config, weights = load_weights(tmp_path)
     assert config == model.config
     assert weights.keys() == model.state_dict().keys()

@@ -123,7 +123,7 @@ def vocabulary_pairs(study: Study) -> list[tuple[str, str]]:
     """(domain, general): encoders from scratch that differ in their vocabulary alone, the first's learned on the text
     that both were pre-trained on; learned ones have the same number of pieces."""
     recipes = {
-        name: spec.model_dump(exclude={"vocabulary", "stands_for"})
+        name: spec.model_dump(exclude={"vocabulary", "stands_for", "parallel"})
         for name, spec in study.pretraining.items()
         if spec.init_from is None
     }

@@ -1,0 +1,84 @@
+"""A pre-training run on several ranks, started and watched by torchrun's own launcher.
+
+What is notable: the launcher is a process of its own, in a process group of its own. Ctrl-C here becomes its SIGTERM,
+which it hands on to the ranks; they save a checkpoint and end. When a rank is lost, all begin again at the last
+checkpoint. What the launcher itself says goes to `launcher.log` in the run's folder; a rank that ends with a user's
+mistake leaves its line in `failure`, so that nothing is begun again for it.
+
+On several nodes every node starts the same command, with the variables that launchers of clusters set: MASTER_ADDR,
+where the first node is, and MASTER_PORT.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from biomeg_lib.errors import BiomegError
+from biomeg_lib.schema import Parallel
+from biomeg_lib.study import Study
+from biomeg_lib.training.pretrain import run_of
+
+FAILURE, LOG, PORT = "failure", "launcher.log", 29500
+NODES = ("MASTER_ADDR", "MASTER_PORT")
+
+
+def launch(study: Study, name: str) -> None:
+    """Start the ranks of a run, show what the first one says, and return when all have ended well.
+
+    Raises:
+        BiomegError: fewer GPUs than asked for, a run of several nodes without the address of the first, or the run has
+            failed, with the line of the rank that did.
+        KeyboardInterrupt: on Ctrl-C, when the ranks have saved what they did.
+    """
+    parallel = study.pretraining[name].parallel
+    if torch.cuda.is_available() and torch.cuda.device_count() < parallel.gpus_per_node:
+        raise BiomegError(
+            f"{study.params_file}: pretraining.{name}.parallel: {parallel.gpus_per_node} GPUs a node are asked for, "
+            f"{torch.cuda.device_count()} are here"
+        )
+    folder = run_of(study, name).path
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FAILURE).unlink(missing_ok=True)
+    command = [sys.executable, "-m", "torch.distributed.run", *_arguments(study, name, parallel)]
+    command += ["-m", "biomeg_lib.training.rank", str(study.root / study.params_file), name]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(study.threads), "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    with open(folder / LOG, "w", encoding="utf-8") as log:
+        process = subprocess.Popen(command, stderr=log, env=environment, process_group=0)
+        code = _wait(process)
+    if (folder / FAILURE).is_file():
+        raise BiomegError((folder / FAILURE).read_text(encoding="utf-8").strip())
+    if code:
+        raise BiomegError(f"pretraining.{name}: a rank was lost, and no restart is left; see {folder / LOG}")
+
+
+def _arguments(study: Study, name: str, parallel: Parallel) -> list[str]:
+    arguments = [f"--nproc-per-node={parallel.gpus_per_node}", f"--max-restarts={parallel.restarts}"]
+    if parallel.nodes == 1:
+        return ["--standalone", *arguments]
+    address, port = os.environ.get(NODES[0]), os.environ.get(NODES[1], str(PORT))
+    if not address:
+        raise BiomegError(
+            f"{study.params_file}: pretraining.{name} is for {parallel.nodes} nodes: start it on each of them, with "
+            f"{NODES[0]} (and {NODES[1]}, else {PORT}) of the first"
+        )
+    place = ["--rdzv-backend=c10d", f"--rdzv-endpoint={address}:{port}", f"--rdzv-id={study.profile}.{name}"]
+    return [f"--nnodes={parallel.nodes}", *place, *arguments]
+
+
+def _wait(process: subprocess.Popen) -> int:
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        raise
+
+
+def failure_of(folder: Path) -> str | None:
+    """The line of the rank that ended a run with a user's mistake, if one did."""
+    path = folder / FAILURE
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
