@@ -161,6 +161,7 @@ class Parallel(Strict):
         tensor: how many ranks share each layer's weights; the others have other parts of the batch.
         recompute: forget what blocks computed, and compute it again on the way back: a third more work, less memory.
         restarts: how often all ranks begin again at the last checkpoint after one was lost.
+        checkpoint_minutes: the least time between two checkpoints.
     """
 
     nodes: Count = 1
@@ -168,6 +169,7 @@ class Parallel(Strict):
     tensor: Count = 1
     recompute: bool = False
     restarts: Annotated[int, Field(ge=0)] = 3
+    checkpoint_minutes: Positive = 1.0
 
     @model_validator(mode="after")
     def _divides(self) -> "Parallel":

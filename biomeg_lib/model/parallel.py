@@ -25,7 +25,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, Shard
 from torch.utils.checkpoint import checkpoint
 
@@ -243,9 +243,16 @@ class Spread:
         whole = any(parameter is one for one in self.whole)
         return copies * (self.mesh[DATA].size() if whole else 1)
 
+    def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Name and parameter, each as it is spread: what an evaluation brought together is let go of first."""
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+        yield from self.model.named_parameters()
+
     def parts(self) -> Iterator[tuple[str, Tensor, Tensor | None]]:
         """Name, this rank's part and its gradient, of each parameter: tensors that share their memory with them."""
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self.parameters():
             gradient = parameter.grad
             yield name, local(parameter.detach()), None if gradient is None else local(gradient)
 

@@ -79,15 +79,15 @@ def _train(study: Study, name: str, run: RunDirectory) -> None:
         check_mesh(model.config, parallel.data, parallel.tensor, study.pretraining[name].batch)
         return ManyProcesses(parallelise(model, mesh, parallel.recompute, compute), control, files)
 
-    part = (mesh.get_local_rank(DATA), parallel.data)
+    seconds, part = 60 * parallel.checkpoint_minutes, (mesh.get_local_rank(DATA), parallel.data)
     if first:
         set_up(study.threads, study.kernels)
         with run.start():
-            run.finish(train_on(study, name, run, ranks_of=spread, part=part))
+            run.finish(train_on(study, name, run, seconds, spread, part))
             dist.barrier(control)  # nobody ends before the result is written
     else:
         set_up(study.threads, study.kernels, quiet=True)
-        train_on(study, name, Bystander(run.path, run.params), ranks_of=spread, part=part)
+        train_on(study, name, Bystander(run.path, run.params), seconds, spread, part)
         dist.barrier(control)
     dist.destroy_process_group()
 

@@ -38,7 +38,7 @@ class ManyProcesses(OneProcess):
         self.model, self.spread, self.control, self.files = spread.model, spread, control, files
         self.first, self.stream = dist.get_rank() == 0, spread.data_rank
         self.parameters = {name: nn.Parameter(part) for name, part, _ in spread.parts()}
-        self._copies = [spread.copies(name, whole) for name, whole in spread.model.named_parameters()]
+        self._copies = [spread.copies(name, whole) for name, whole in spread.parameters()]
         self._checkpoints: ShardedCheckpoints | None = None
 
     def collect(self) -> None:
@@ -98,7 +98,7 @@ class ManyProcesses(OneProcess):
     def _state(self, optimizer: torch.optim.Optimizer) -> State:
         """Weights and moments as they are spread, by name; no moments yet are zeros."""
         state: State = {}
-        for name, whole in self.spread.model.named_parameters():
+        for name, whole in self.spread.parameters():
             own = self.parameters[name]
             kept = optimizer.state.get(own, {})
             state[f"weight.{name}"] = whole.detach()
@@ -111,7 +111,7 @@ class ManyProcesses(OneProcess):
         heads = self.model.config.heads
         order = [number for group in one["optimizer"]["param_groups"] for number in group["params"]]
         numbers = dict(zip(_in_groups(optimizer, self.parameters), order, strict=True))
-        for name, whole in self.spread.model.named_parameters():
+        for name, whole in self.spread.parameters():
             kept = one["optimizer"]["state"][numbers[name]]
             parts = [_cut_as(_first(name, v, heads), whole) for v in (one["model"][name], *(kept[k] for k in MOMENTS))]
             self.parameters[name].data.copy_(parts[0])

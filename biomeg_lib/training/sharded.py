@@ -10,6 +10,7 @@ with the place of each part in its header, so nothing is unpickled.
 
 import contextlib
 import shutil
+import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -20,7 +21,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, HuggingFaceStorageWriter
 
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.files import read_json, write_json
@@ -74,21 +75,28 @@ class ShardedCheckpoints:
         if writing is not None:
             try:
                 writing.result()
-            except Exception as error:  # of any rank and of many types; DCP names the first line's cause at its end
-                reason = str(_cause(error)).strip().splitlines()[-1]
-                raise BiomegError(f"{self.folder}: a checkpoint could not be written: {reason}") from None
+            except (Exception, CheckpointException) as error:  # of any rank, the latter a BaseException
+                raise BiomegError(f"{self.folder}: a checkpoint could not be written: {_reason(error)}") from None
 
     def load(self, state: dict[str, Tensor]) -> dict[str, Any] | None:
         """Read the newest sound checkpoint into these tensors, in place.
 
         Returns:
             Its tally; None if there is none.
+
+        Raises:
+            InputError: it is sound, and of another model.
         """
         for folder in sorted(self.folder.glob("step-*"), reverse=True):
             problem = self._agree(_damage(folder) if self.first else None)
             if problem is None:
                 reader = HuggingFaceStorageReader(str(folder))
-                dcp.load(state, storage_reader=reader, process_group=self.group, no_dist=self.group is None)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of one process, that there is but one
+                    try:
+                        dcp.load(state, storage_reader=reader, process_group=self.group, no_dist=self.group is None)
+                    except CheckpointException as error:
+                        raise InputError(folder, f"expected a checkpoint of this run, found {_reason(error)}") from None
                 return read_json(folder / DESCRIPTION)["tally"]
             if self.first:
                 print(f"{problem}; going back to the checkpoint before", flush=True)
@@ -129,12 +137,11 @@ def _then(done: Future, publish: Callable[[], None]) -> Callable[[Any], None]:
     return finish
 
 
-def _cause(error: BaseException) -> BaseException:
-    """The failure of a rank behind DCP's exception, if it is one."""
-    failures = getattr(error, "failures", None)
-    if failures:
-        return next(iter(failures.values()))[0]
-    return error
+def _reason(error: BaseException) -> str:
+    """What went wrong, in one line: of DCP's exception, on the first rank that failed."""
+    if isinstance(error, CheckpointException):
+        error = error.failures[min(error.failures)][0]
+    return str(error).strip().splitlines()[-1]
 
 
 def _damage(folder: Path) -> str | None:
