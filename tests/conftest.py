@@ -7,7 +7,7 @@ import pytest
 
 from biomeg_lib.corpus import miniature
 
-pytest_plugins = ["nano", "source_server", "workflow_project"]
+pytest_plugins = ["nano", "ranked_run", "source_server", "workflow_project"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

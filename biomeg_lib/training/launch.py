@@ -6,11 +6,12 @@ checkpoint. What the launcher itself says goes to `launcher.log` in the run's fo
 mistake leaves its line in `failure`, so that nothing is begun again for it.
 
 On several nodes every node starts the same command, with the variables that launchers of clusters set: MASTER_ADDR,
-where the first node is, and MASTER_PORT.
+where the first node is, and MASTER_PORT. Within a job of SLURM nothing needs to be set: `srun` starts the launchers.
 """
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -43,10 +44,15 @@ def launch(study: Study, name: str) -> None:
     folder = run_of(study, name).path
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FAILURE).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "torch.distributed.run", *_arguments(study, name, parallel)]
-    command += ["-m", "biomeg_lib.training.rank", str(study.root / study.params_file), name]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(study.threads), "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    with open(folder / LOG, "w", encoding="utf-8") as log:
+    command = [*_arguments(study, name, parallel), "-m", "biomeg_lib.training.rank"]
+    command += [str(study.root / study.params_file), name]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(study.threads),
+        # else ranks that begin again meet at the launcher's own store, which has the addresses of those before
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    }
+    with open(folder / LOG, "a", encoding="utf-8") as log:
         process = subprocess.Popen(command, stderr=log, env=environment, process_group=0)
         code = _wait(process)
     if (folder / FAILURE).is_file():
@@ -56,17 +62,22 @@ def launch(study: Study, name: str) -> None:
 
 
 def _arguments(study: Study, name: str, parallel: Parallel) -> list[str]:
+    """The launcher's command line, up to what the ranks run."""
+    command = [sys.executable, "-m", "torch.distributed.run"]
     arguments = [f"--nproc-per-node={parallel.gpus_per_node}", f"--max-restarts={parallel.restarts}"]
     if parallel.nodes == 1:
-        return ["--standalone", *arguments]
+        return [*command, "--standalone", *arguments]
     address, port = os.environ.get(NODES[0]), os.environ.get(NODES[1], str(PORT))
+    if not address and "SLURM_JOB_ID" in os.environ:
+        address = socket.gethostname()
+        command = ["srun", f"--nodes={parallel.nodes}", "--ntasks-per-node=1", *command]
     if not address:
         raise BiomegError(
             f"{study.params_file}: pretraining.{name} is for {parallel.nodes} nodes: start it on each of them, with "
             f"{NODES[0]} (and {NODES[1]}, else {PORT}) of the first"
         )
     place = ["--rdzv-backend=c10d", f"--rdzv-endpoint={address}:{port}", f"--rdzv-id={study.profile}.{name}"]
-    return [f"--nnodes={parallel.nodes}", *place, *arguments]
+    return [*command, f"--nnodes={parallel.nodes}", *place, *arguments]
 
 
 def _wait(process: subprocess.Popen) -> int:
