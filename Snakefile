@@ -107,6 +107,10 @@ def start_of(wildcards):
 
 # A run's folder belongs to the library: it decides what is reused, resumed or refused. `update` keeps snakemake from
 # deleting results before a job starts, so a job that lacks one run does that run alone.
+def ranks_of(wildcards):
+    return STUDY.pretraining[wildcards.run].parallel
+
+
 rule pretrain:
     input:
         start_of,
@@ -114,6 +118,11 @@ rule pretrain:
         update(OUT + "/runs/pretrain/{run}/metrics.json"),
         notebook=OUT + "/notebooks/pretrain.{run}.ipynb",
     priority: 10
+    # of one node; the launcher that the notebook starts takes the others
+    threads: lambda wildcards: STUDY.threads * ranks_of(wildcards).gpus_per_node if ranks_of(wildcards).ranks > 1 else 1
+    resources:
+        nodes=lambda wildcards: ranks_of(wildcards).nodes,
+        gpu=lambda wildcards: ranks_of(wildcards).gpus_per_node,
     shell:
         "{BIOMEG} execute {PARAMS} pretrain {output.notebook} -p run {wildcards.run}"
 
