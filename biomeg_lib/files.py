@@ -39,11 +39,16 @@ def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 @contextlib.contextmanager
-def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Fill a temporary folder that becomes `path` when the block ends without an error; an older `path` is replaced."""
+def atomic_directory(path: str | Path, scratch: Path | None = None) -> Iterator[Path]:
+    """Fill a temporary folder that becomes `path` when the block ends without an error; an older `path` is replaced.
+
+    Args:
+        path: the folder to make.
+        scratch: where the temporary one is, on the same file system; beside `path` by default.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=scratch or path.parent))
     try:
         yield temporary
         os.chmod(temporary, 0o755)
