@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -93,6 +94,15 @@ def read_json(path: str | Path) -> Any:
         raise InputError(path, "expected this file, found none; run what makes it first") from None
     except ValueError as error:
         raise InputError(path, f"expected JSON, found {error}; delete its folder to make it anew") from None
+
+
+def crc32(path: str | Path) -> int:
+    """CRC-32 of a file's bytes, against damage by chance."""
+    checksum = 0
+    with open(path, "rb") as stream:
+        while data := stream.read(1 << 20):
+            checksum = zlib.crc32(data, checksum)
+    return checksum
 
 
 def sha256(path: str | Path) -> str:

@@ -22,7 +22,17 @@ from biomeg_lib.corpus.parts import DOCUMENTS, IDS, TABLE, batches, folder_of, r
 from biomeg_lib.corpus.readers import Document, Format, check_format, read_documents
 from biomeg_lib.errors import BiomegError
 
-__all__ = ["COUNTS", "DOCUMENTS", "TABLE", "batches", "build_corpus", "parts_folder", "read_part", "stream"]
+__all__ = [
+    "COUNTS",
+    "DOCUMENTS",
+    "TABLE",
+    "batches",
+    "block_table",
+    "build_corpus",
+    "parts_folder",
+    "read_part",
+    "stream",
+]
 
 COUNTS = "counts.json"
 
@@ -121,6 +131,21 @@ def stream(directory: str | Path) -> Iterator[Document]:
         InputError: there is no such corpus, or its file is damaged.
     """
     return read_documents(Path(directory) / DOCUMENTS, "jsonl")
+
+
+def block_table(directory: str | Path) -> np.ndarray | None:
+    """Where the blocks of a corpus lie, see `blocks`; None of one that was made without the table.
+
+    Raises:
+        InputError: the table is damaged.
+    """
+    path = Path(directory) / TABLE
+    try:
+        return read_table(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        raise blocks.damaged(path, f"({error})") from None
 
 
 def _merge(parts: Iterable[Path], verdicts: np.ndarray, folder: Path) -> tuple[int, int, int, Counter[int]]:

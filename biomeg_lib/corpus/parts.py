@@ -13,7 +13,7 @@ with, the modules that read it are the same, and its own files are as `part.json
 import functools
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from hashlib import blake2b
@@ -164,12 +164,11 @@ def _write(folder: Path, source: dict[str, Any], pieces: Iterable[_Piece]) -> No
 
 
 @functools.cache
-def _code() -> str:
-    """A hash of the modules that decide what a part holds."""
-    modules: Sequence[Any] = (readers, jats, text, untrusted, blocks)
+def code_of(*files: str) -> str:
+    """A hash of the modules that decide what is made: with other code it is made anew."""
     digest = blake2b(digest_size=8)
-    for path in (*(module.__file__ for module in modules), __file__):
-        digest.update(Path(path).read_bytes())
+    for file in files:
+        digest.update(Path(file).read_bytes())
     return digest.hexdigest()
 
 
@@ -181,7 +180,7 @@ def _source(path: Path, format: Format) -> dict[str, Any]:
         "format": format,
         "bytes": status and status.st_size,
         "changed": status and status.st_mtime_ns,
-        "code": _code(),
+        "code": code_of(__file__, *(module.__file__ for module in (readers, jats, text, untrusted, blocks))),
     }
 
 
@@ -199,7 +198,7 @@ def is_complete(folder: Path, path: Path, format: Format) -> bool:
             and zlib.crc32(table.tobytes()) == made["table"]
             and (folder / DOCUMENTS).stat().st_size == length
             and (folder / IDS).stat().st_size == INDEX.itemsize * int(table["entries"].sum(dtype=np.int64))
-            and _checksum(folder / IDS) == made["index"]
+            and atomic.crc32(folder / IDS) == made["index"]
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return False
@@ -215,11 +214,3 @@ def read_table(path: Path) -> np.ndarray:
     if table.dtype != blocks.TABLE or table.ndim != 1:
         raise ValueError(f"expected a table of blocks, found {table.dtype}")
     return table
-
-
-def _checksum(path: Path) -> int:
-    checksum = 0
-    with open(path, "rb") as stream:
-        while data := stream.read(BATCH):
-            checksum = zlib.crc32(data, checksum)
-    return checksum

@@ -5,13 +5,14 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biomeg_lib.corpus import blocks
 from biomeg_lib.errors import InputError
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.binary(max_size=300))
 def test_combined_checksums(first, second):
     combined = blocks.combined_crc(zlib.crc32(first), zlib.crc32(second), len(second))
@@ -31,6 +32,7 @@ def test_combined_checksums_of_long_texts():
     assert blocks.combined_crc(0, crc, length) == crc
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.lists(st.binary(max_size=40).map(lambda line: line.replace(b"\n", b"") + b"\n")), max_size=5))
 def test_round_trip(tmp_path_factory, texts):
     path = tmp_path_factory.mktemp("blocks") / "file.gz"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from killing import killed_at
 
-from biomeg_lib.corpus import blocks, parts
+from biomeg_lib.corpus import parts
 from biomeg_lib.corpus.documents import build_corpus, parts_folder, read_part, stream
 from biomeg_lib.errors import BiomegError, InputError
 
@@ -43,29 +44,6 @@ def made(directory):
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(parts, "BATCH", 10_000)
-
-
-def killed_at(point, build):
-    """Whether `build`, in a process of its own, is killed when it comes to a step for the n-th time."""
-    child = os.fork()
-    if not child:
-        steps = 0
-
-        def counted(function):
-            def step(*arguments):
-                nonlocal steps
-                steps += 1
-                if steps == point:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return function(*arguments)
-
-            return step
-
-        os.replace = counted(os.replace)
-        blocks.BlockWriter.add = counted(blocks.BlockWriter.add)
-        build()
-        os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -215,6 +193,6 @@ def test_a_part_read_by_other_code_is_made_again(tmp_path, monkeypatch):
     sources = write_sources(tmp_path / "raw")
     build_corpus(sources, "jsonl", tmp_path / "corpus", keep_parts=True)
     before = made(tmp_path / "corpus")
-    monkeypatch.setattr(parts, "_code", lambda: "another")
+    monkeypatch.setattr(parts, "code_of", lambda *files: "another")
     build_corpus(sources, "jsonl", tmp_path / "corpus", keep_parts=True)
     assert not before.items() & made(tmp_path / "corpus").items()
