@@ -122,6 +122,22 @@ def test_files_shared_out_whole_or_in_batches_make_the_same_corpus(tmp_path, mon
     assert whole == ["_parse", "_read_alone", "_parse"]
 
 
+def test_a_bad_file_among_many_leaves_the_others_read(tmp_path):
+    sources = write_sources(tmp_path / "raw", 9, 30)
+    good = sources[4].read_text()
+    sources[4].write_text(good.replace("{", "[", 1))
+    with pytest.raises(InputError, match=r"04\.jsonl:1: expected a JSON object"):
+        build_corpus(sources, "jsonl", tmp_path / "corpus", 2)
+    before = made(tmp_path / "corpus")
+    assert len(before) >= 4
+    assert "00005" not in before
+    sources[4].write_text(good)
+    build_corpus(sources, "jsonl", tmp_path / "corpus", 2, keep_parts=True)
+    assert before.items() <= made(tmp_path / "corpus").items()
+    build_corpus(sources, "jsonl", tmp_path / "alone")
+    assert content(tmp_path / "corpus") == content(tmp_path / "alone")
+
+
 def test_parts_made_one_by_one_are_used(tmp_path, monkeypatch):
     sources = write_sources(tmp_path / "raw")
     build_corpus(sources, "jsonl", tmp_path / "alone")
