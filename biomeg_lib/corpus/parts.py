@@ -30,7 +30,7 @@ from biomeg_lib.errors import BiomegError
 
 DOCUMENTS, TABLE, IDS, PART = "documents.jsonl.gz", "blocks.npy", "index", "part.json"
 BATCH = 1 << 20  # bytes of raw input that are parsed, or of documents that are compressed, at a time
-_SHARES = 4  # files are shared out whole if the largest is at most this part of what a process has to read
+_SHARES = 4  # files are shared out whole if the largest is at most a quarter of what a process has to read
 
 
 class _Piece(NamedTuple):

@@ -6,8 +6,8 @@ the last; a deletion takes away all versions before it, whichever it names, and 
 stays has no text, nothing does.
 
 Notable: entries of fixed size are spread over files by the first bits of the id's hash, then each file is sorted by
-itself. So memory is that of one file, about `BUCKET` entries, as long as ids differ; and the verdicts are one byte an
-entry in an unnamed file that is mapped, which the system may write out.
+itself. So memory is that of one file, about `BUCKET` entries, 110 MB while they are sorted, as long as ids differ; and
+the verdicts are one byte an entry in an unnamed file that is mapped, which the system may write out.
 """
 
 import contextlib
