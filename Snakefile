@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 from biomeg_lib.errors import BiomegError
+from biomeg_lib.inputs import count_files
 from biomeg_lib.schema import SentencePieceModel
 from biomeg_lib.study import load
 
@@ -49,6 +50,7 @@ NOTEBOOKS += expand(OUT + "/notebooks/pretrain.{run}.ipynb", run=STUDY.pretraini
 
 wildcard_constraints:
     name=r"[A-Za-z0-9_-]+",
+    part=r"\d+",
     corpus=r"[A-Za-z0-9_-]+",
     vocabulary=r"[A-Za-z0-9_-]+",
     run=r"[A-Za-z0-9_-]+",
@@ -66,7 +68,24 @@ rule study:
         OUT + "/report/index.html",
 
 
+# A corpus of many files is read by a job a file; what such a job leaves is gone once the corpus is there.
+PARTS = {name: count for name in STUDY.corpora if (count := count_files(STUDY, name)) >= 16}
+
+
+def parts_of(wildcards):
+    return [f"{OUT}/corpora/{wildcards.name}.parts/{n:05}/part.json" for n in range(1, PARTS.get(wildcards.name, 0) + 1)]
+
+
+rule corpus_part:
+    output:
+        temp(OUT + "/corpora/{name}.parts/{part}/part.json"),
+    shell:
+        "{BIOMEG} corpus {PARAMS} {wildcards.name} --part {wildcards.part}"
+
+
 rule corpus:
+    input:
+        parts_of,
     output:
         OUT + "/corpora/{name}/documents.jsonl.gz",
         OUT + "/corpora/{name}/counts.json",

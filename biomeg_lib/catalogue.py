@@ -128,6 +128,16 @@ FAMILIES = {
         hint="the owner keeps only the present year's baseline",
         md5_url="{folder}/{file}.md5",
     ),
+    "pubmed-updates/YEAR/NUMBER": Family(
+        pattern=r"pubmed-updates/(20\d\d)/(\d{1,4})",
+        file=lambda year, number: f"pubmed{year[2:]}n{int(number):04}.xml.gz",
+        folder="https://ftp.ncbi.nlm.nih.gov/pubmed/updatefiles",
+        licence="NLM terms; some abstracts under copyright, see owner: NLM",
+        what="PubMed citations that are new, revised or deleted since the baseline, a file of some hours",
+        format="pubmed",
+        hint="they are numbered on from the present year's baseline, and gone when the next one appears",
+        md5_url="{folder}/{file}.md5",
+    ),
     "pmc-oa-comm/DATE/PART": Family(
         pattern=r"pmc-oa-comm/(20\d\d-\d\d-\d\d)/(\d{3})",
         file=lambda date, part: f"oa_comm_xml.PMC{part}xxxxxx.baseline.{date}.tar.gz",
@@ -189,7 +199,7 @@ def find(name: str) -> list[Source]:
     for family in FAMILIES.values():
         if match := re.fullmatch(family.pattern, name):
             return [family.source(name, match.groups())]
-    if match := re.fullmatch(r"(pubmed-baseline/20\d\d)/(\d{1,4})-(\d{1,4})", name):
+    if match := re.fullmatch(r"(pubmed-(?:baseline|updates)/20\d\d)/(\d{1,4})-(\d{1,4})", name):
         first, last = int(match[2]), int(match[3])
         if first <= last:
             return [source for number in range(first, last + 1) for source in find(f"{match[1]}/{number:04}")]

@@ -50,7 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--benchmark", nargs="+", default=[], metavar="FILE", help="IOB: train [[devel] test]")
     command("models", _models, "the named models with their exact parameter counts", params=False)
     command("check", _check, "validate a params file")
-    command("corpus", _corpus, "read a corpus").add_argument("name")
+    corpus = command("corpus", _corpus, "read a corpus, or go on with it")
+    corpus.add_argument("name")
+    corpus.add_argument("--part", metavar="N", help="only its N-th file, or that called N: a job of many for a cluster")
+    corpus.add_argument("--keep-parts", action="store_true", help="so that the next time only new files are read")
     command("vocabulary", _vocabulary, "take or learn a vocabulary").add_argument("name")
     shards = command("shards", _shards, "tokenise a corpus with a vocabulary")
     shards.add_argument("corpus")
@@ -145,11 +148,16 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _corpus(options: argparse.Namespace) -> None:
-    from biomeg_lib.prepare import prepare_corpus
+    from biomeg_lib.prepare import prepare_corpus, prepare_corpus_part
     from biomeg_lib.study import load
 
-    counts = prepare_corpus(load(options.params), options.name)
-    print(f"{options.name}: {counts['documents']:,} documents, {counts['words']:,} words, dropped {counts['dropped']}")
+    study = load(options.params)
+    if options.part is not None:
+        print(f"{options.name}: read {prepare_corpus_part(study, options.name, options.part)}")
+        return
+    counts = prepare_corpus(study, options.name, options.keep_parts)
+    dropped = ", ".join(f"{count:,} {kind}" for kind, count in counts["dropped"].items())
+    print(f"{options.name}: {counts['documents']:,} documents, {counts['words']:,} words, dropped {dropped}")
 
 
 def _vocabulary(options: argparse.Namespace) -> None:

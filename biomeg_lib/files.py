@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -39,11 +40,16 @@ def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 @contextlib.contextmanager
-def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Fill a temporary folder that becomes `path` when the block ends without an error; an older `path` is replaced."""
+def atomic_directory(path: str | Path, scratch: Path | None = None) -> Iterator[Path]:
+    """Fill a temporary folder that becomes `path` when the block ends without an error; an older `path` is replaced.
+
+    Args:
+        path: the folder to make.
+        scratch: where the temporary one is, on the same file system; beside `path` by default.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=scratch or path.parent))
     try:
         yield temporary
         os.chmod(temporary, 0o755)
@@ -88,6 +94,15 @@ def read_json(path: str | Path) -> Any:
         raise InputError(path, "expected this file, found none; run what makes it first") from None
     except ValueError as error:
         raise InputError(path, f"expected JSON, found {error}; delete its folder to make it anew") from None
+
+
+def crc32(path: str | Path) -> int:
+    """CRC-32 of a file's bytes, against damage by chance."""
+    checksum = 0
+    with open(path, "rb") as stream:
+        while data := stream.read(1 << 20):
+            checksum = zlib.crc32(data, checksum)
+    return checksum
 
 
 def sha256(path: str | Path) -> str:

@@ -3,7 +3,10 @@
 import glob
 import os
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from biomeg_lib import catalogue, sources
 from biomeg_lib.corpus import miniature
@@ -12,6 +15,14 @@ from biomeg_lib.schema import Benchmark
 from biomeg_lib.study import Study
 
 MINIATURE = "miniature:"
+
+
+class CorpusFile(NamedTuple):
+    """A file of a corpus, which may have to be fetched yet."""
+
+    name: str
+    format: str
+    locate: Callable[[], Path]
 
 
 def files_of(study: Study, locator: str) -> list[Path]:
@@ -32,11 +43,15 @@ def files_of(study: Study, locator: str) -> list[Path]:
         return found
     if own := own_files(study, locator):
         return own
+    _sources(study, locator)
+    return sources.locate_all(locator)
+
+
+def _sources(study: Study, locator: str) -> list[catalogue.Source]:
     try:
-        catalogue.find(locator)
+        return catalogue.find(locator)
     except BiomegError as error:
         raise BiomegError(f"{study.params_file}: no file {locator!r} in {study.root}; {error}") from None
-    return sources.locate_all(locator)
 
 
 def file_of(study: Study, locator: str) -> Path:
@@ -74,6 +89,40 @@ def corpus_files(study: Study, name: str) -> tuple[list[Path], str, list[str]]:
             f"{study.params_file}: corpora.{name}: expected one format, found {', '.join(sorted(formats))}"
         )
     return files, formats.pop(), notes
+
+
+def list_corpus(study: Study, name: str) -> list[CorpusFile]:
+    """The files of `corpus_files` in the same order, but none is fetched or verified before it is located.
+
+    Raises:
+        BiomegError: there is no such file or source.
+    """
+    corpus = study.corpora[name]
+    listed: list[CorpusFile] = []
+    for locator in corpus.files:
+        own = locator.startswith(MINIATURE) or own_files(study, locator)
+        if own or locator in catalogue.STAND_INS:  # which of the two forms is here decides how many files there are
+            format = corpus.format if own else sources.describe(locator)["format"] or corpus.format
+            listed += [CorpusFile(path.name, format, partial(Path, path)) for path in files_of(study, locator)]
+        else:
+            members = _sources(study, locator)
+            for source in members:
+                member = source.name if len(members) > 1 else locator
+                file, format = Path(source.path).name, source.format or corpus.format
+                listed.append(CorpusFile(file, format, partial(sources.locate, member)))
+    return listed
+
+
+def count_files(study: Study, name: str) -> int:
+    """How many files a corpus has, as far as can be told at once; 1 for what has to be fetched or made first."""
+    count = 0
+    for locator in study.corpora[name].files:
+        try:
+            unknown = locator.startswith(MINIATURE) or locator in catalogue.STAND_INS
+            count += 1 if unknown else len(own_files(study, locator) or catalogue.find(locator))
+        except BiomegError:
+            count += 1
+    return count
 
 
 def benchmark_files(study: Study, benchmark: Benchmark) -> dict[str, list[Path]]:

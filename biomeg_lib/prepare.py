@@ -12,7 +12,7 @@ from biomeg_lib.corpus import documents
 from biomeg_lib.corpus.shards import build_shards
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.files import write_json
-from biomeg_lib.inputs import corpus_files, file_of
+from biomeg_lib.inputs import corpus_files, file_of, list_corpus
 from biomeg_lib.made import PARAMS, refuse_other_params
 from biomeg_lib.params import suggestion
 from biomeg_lib.schema import SentencePieceModel, WordPieceFile
@@ -20,15 +20,44 @@ from biomeg_lib.study import Study
 from biomeg_lib.vocab import Vocabulary
 
 
-def prepare_corpus(study: Study, name: str) -> dict[str, Any]:
-    """Read a corpus into `outputs/<profile>/corpora/<name>`; returns its counts."""
+def prepare_corpus(study: Study, name: str, keep_parts: bool = False) -> dict[str, Any]:
+    """Read a corpus into `outputs/<profile>/corpora/<name>`; returns its counts. `keep_parts`: see `build_corpus`."""
     _known(study, name, "corpus", study.corpora)
     files, kind, notes = corpus_files(study, name)
-    counts = documents.build_corpus(files, kind, study.corpus_directory(name))
+    counts = documents.build_corpus(files, kind, study.corpus_directory(name), keep_parts=keep_parts)
     if notes:
         write_json(study.corpus_directory(name) / "counts.json", counts := {**counts, "notes": notes})
     write_json(study.corpus_directory(name) / PARAMS, _corpus_params(study, name))
     return counts
+
+
+def prepare_corpus_part(study: Study, name: str, which: str) -> str:
+    """Read one file of a corpus, for `prepare_corpus` to find; no other file is fetched.
+
+    Args:
+        which: its number in the list of the corpus' files, from 1, or its name.
+
+    Returns:
+        The name of the file.
+
+    Raises:
+        BiomegError: there is no such file in the list, or several.
+    """
+    _known(study, name, "corpus", study.corpora)
+    listed = list_corpus(study, name)
+    if which.isdecimal():
+        numbers = [int(which)] if 0 < int(which) <= len(listed) else []
+    else:
+        numbers = [number for number, file in enumerate(listed, 1) if file.name == which]
+    if len(numbers) != 1:
+        found = f"{len(numbers)} files called {which}" if numbers else repr(which)
+        raise BiomegError(
+            f"{study.params_file}: corpora.{name}: expected a part from 1 to {len(listed)}, or the name of a file, "
+            f"found {found}"
+        )
+    file = listed[numbers[0] - 1]
+    documents.read_part(file.locate(), numbers[0], file.format, study.corpus_directory(name))
+    return file.name
 
 
 def prepare_vocabulary(study: Study, name: str) -> Vocabulary:

@@ -24,7 +24,7 @@ from biomeg_lib.vocab import Vocabulary
 
 def corpus(ledger: Ledger, row: Row) -> Row:
     """A corpus: its counts.json."""
-    counts = _counts(ledger, row["Corpus"])
+    counts, later = _counts(ledger, row["Corpus"]), ("revised", "deleted")
     return {
         "Files": len(counts["files"]),
         "Documents": counts["documents"],
@@ -32,6 +32,7 @@ def corpus(ledger: Ledger, row: Row) -> Row:
         "Characters": counts["characters"],
         "Dropped, empty": counts["dropped"]["empty"],
         "Dropped, repeated": counts["dropped"]["duplicate"],
+        **{f"Dropped, {kind}": counts["dropped"].get(kind, 0) for kind in later if f"Dropped, {kind}" in row},
     }
 
 

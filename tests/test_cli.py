@@ -84,9 +84,16 @@ def test_stages_of_an_own_corpus(capsys, params):
     checked, corpus, vocabulary, shards = out.splitlines()
     assert err == ""
     assert checked == "params/own.yaml: 0 pre-training and 0 fine-tuning runs"
-    assert corpus.startswith("a: 50 documents, 250 words, dropped ")
+    assert corpus == "a: 50 documents, 250 words, dropped 0 empty, 0 duplicate"
     assert vocabulary == "v: 64 pieces"
     assert re.fullmatch(r"a with v: [\d,]+ tokens in train, [\d,]+ tokens in heldout", shards)
+
+
+def test_a_part_of_a_corpus(capsys, params):
+    assert [cli.main(["corpus", params, "a", "--part", which]) for which in ("1", "a.txt")] == [0, 0]
+    assert capsys.readouterr().out == "a: read a.txt\n" * 2
+    assert cli.main(["corpus", params, "a", "--keep-parts"]) == 0
+    assert Path("outputs/own/corpora/a.parts/00001/part.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -95,6 +102,10 @@ def test_stages_of_an_own_corpus(capsys, params):
         (["check", "params/absent.yaml"], "params/absent.yaml: expected a params file, found none; there are own.yaml"),
         (["check", "params"], "params: expected a readable UTF-8 file"),
         (["corpus", "params/own.yaml", "b"], "params/own.yaml: no corpus is called 'b'; there are a"),
+        (
+            ["corpus", "params/own.yaml", "a", "--part", "2"],
+            "corpora.a: expected a part from 1 to 1, or the name of a file",
+        ),
         (["vocabulary", "params/own.yaml", "w"], "no vocabulary is called 'w'"),
         (["vocabulary", "params/own.yaml", "v"], "documents.jsonl.gz"),
         (["shards", "params/own.yaml", "a", "v"], "vocabularies/v: expected a vocabulary"),

@@ -6,7 +6,7 @@ import yaml
 from biomeg_lib import sources
 from biomeg_lib.corpus import miniature
 from biomeg_lib.errors import BiomegError
-from biomeg_lib.inputs import benchmark_files, corpus_files, file_of, files_of
+from biomeg_lib.inputs import benchmark_files, corpus_files, count_files, file_of, files_of, list_corpus
 from biomeg_lib.study import load
 
 PARAMS = {
@@ -18,6 +18,8 @@ PARAMS = {
         "own": {"format": "text", "files": ["data/*.txt", "data/more/z.text"]},
         "source": {"format": "jsonl", "files": ["pmc-sample"]},
         "mixed": {"format": "text", "files": ["data/a.txt", "pmc-sample"]},
+        "many": {"format": "text", "files": ["data/b.txt", "pubmed-baseline/2026/0007-0030", "bc5cdr-chem/test"]},
+        "none": {"format": "text", "files": ["data/none.txt", "miniature:pubmed/*.xml.gz"]},
     },
     "benchmarks": {
         "chem": {"train": "miniature:ner/chem/train.tsv", "devel": "data/a.txt", "test": "bc5cdr-chem/test"}
@@ -117,6 +119,30 @@ def test_files_of_a_corpus_with_format_and_notes(study, located):
     files, kind, notes = corpus_files(study, "source")
     assert (names(files), kind, notes) == (["pmc-sample-0", "pmc-sample-1"], "jats", ["pmc-sample stands in"])
     assert "corpora.mixed: expected one format, found jats, text" in refused(corpus_files, study, "mixed")
+
+
+def test_the_files_of_a_corpus_are_listed_without_fetching_any(study, located, monkeypatch):
+    listed = list_corpus(study, "own")
+    assert [file.locate() for file in listed] == corpus_files(study, "own")[0]
+    assert [file.name for file in listed] == names(corpus_files(study, "own")[0])
+    assert located == []
+    monkeypatch.setattr(sources, "locate", lambda name: name)
+    listed = list_corpus(study, "many")
+    assert (len(listed), count_files(study, "many"), located) == (26, 26, [])
+    assert [file.name for file in listed[:3]] == ["b.txt", "pubmed26n0007.xml.gz", "pubmed26n0008.xml.gz"]
+    assert [file.format for file in listed[::12]] == ["text", "pubmed", "pubmed"]
+    assert [file.locate() for file in listed[1::12]] == [
+        *("pubmed-baseline/2026/0007", "pubmed-baseline/2026/0019", "bc5cdr-chem/test")
+    ]
+
+
+def test_files_that_are_not_known_yet_count_as_one(study, located):
+    assert [count_files(study, name) for name in ("own", "source", "none")] == [4, 1, 2]
+    assert located == []
+    assert not study.miniature.exists()
+    assert [file.name for file in list_corpus(study, "source")] == names(corpus_files(study, "source")[0])
+    assert {file.format for file in list_corpus(study, "source")} == {"jats"}
+    assert "params/own.yaml: no file 'data/none.txt'" in refused(list_corpus, study, "none")
 
 
 def test_files_of_a_benchmark(study, located):

@@ -17,6 +17,7 @@ from biomeg_lib.prepare import (
     ensure_shards,
     ensure_vocabulary,
     prepare_corpus,
+    prepare_corpus_part,
     prepare_shards,
     prepare_vocabulary,
 )
@@ -36,6 +37,7 @@ PARAMS = {
         "lines": {"format": "jsonl", "files": ["data/*.jsonl"], "held_out": 0.2},
         "plain": {"format": "text", "files": ["data/plain.txt"], "held_out": 0.2},
         "absent": {"format": "text", "files": ["data/absent.txt"]},
+        "twice": {"format": "jsonl", "files": ["data/*.jsonl", "data/0.jsonl"]},
     },
     "vocabularies": {
         "learned": {"kind": "sentencepiece", "corpus": "lines", "size": 80},
@@ -95,6 +97,19 @@ def test_from_files_to_shards(study, corpus, vocabulary):
     assert all(len(reader) for reader in readers)
 
 
+def test_a_corpus_of_parts_that_were_made_one_by_one(study):
+    expected = prepare_corpus(study, "lines")
+    folder = study.corpus_directory("lines")
+    content = (folder / "documents.jsonl.gz").read_bytes()
+    assert prepare_corpus_part(study, "lines", "1.jsonl") == "1.jsonl"
+    assert prepare_corpus_part(study, "lines", "1") == "0.jsonl"
+    times = {path: path.stat().st_mtime_ns for path in documents.parts_folder(folder).rglob("*") if path.is_file()}
+    assert {path.parent.name for path in times} == {"00001", "00002"}
+    assert prepare_corpus(study, "lines", keep_parts=True) == expected
+    assert (folder / "documents.jsonl.gz").read_bytes() == content
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
 def test_a_vocabulary_is_learned_on_paragraphs_alone(study):
     prepare_corpus(study, "lines")
     pieces = "".join(prepare_vocabulary(study, "learned").pieces)
@@ -116,6 +131,22 @@ def test_notes_on_a_stand_in_stay_with_the_counts(study, monkeypatch):
     [
         (prepare_corpus, ["line"], "params/own.yaml: no corpus is called 'line'; did you mean 'lines'?"),
         (prepare_corpus, ["absent"], "unknown data source 'data/absent.txt'"),
+        (prepare_corpus_part, ["line", "1"], "params/own.yaml: no corpus is called 'line'; did you mean 'lines'?"),
+        (
+            prepare_corpus_part,
+            ["lines", "0"],
+            "corpora.lines: expected a part from 1 to 2, or the name of a file, found",
+        ),
+        (
+            prepare_corpus_part,
+            ["lines", "3.jsonl"],
+            "corpora.lines: expected a part from 1 to 2, or the name of a file",
+        ),
+        (
+            prepare_corpus_part,
+            ["twice", "0.jsonl"],
+            "corpora.twice: expected a part from 1 to 3, or the name of a file, ",
+        ),
         (prepare_vocabulary, ["learnt"], "no vocabulary is called 'learnt'; did you mean 'learned'?"),
         (prepare_vocabulary, ["large"], "the texts are too few for it, the largest size possible is "),
         (prepare_vocabulary, ["learned"], "corpora/lines/documents.jsonl.gz"),

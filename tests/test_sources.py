@@ -66,6 +66,11 @@ def test_families_follow_their_owners_layout():
     assert article.md5_url.endswith(".amazonaws.com/metadata/PMC10358571.1.json")
     names = [source.name for source in find("pubmed-baseline/2026/9-11")]
     assert names == ["pubmed-baseline/2026/0009", "pubmed-baseline/2026/0010", "pubmed-baseline/2026/0011"]
+    updates = find("pubmed-updates/2026/1275-1276")
+    assert [source.path for source in updates] == [
+        f"corpora/pubmed-updates/pubmed26n{number}.xml.gz" for number in (1275, 1276)
+    ]
+    assert updates[0].url == "https://ftp.ncbi.nlm.nih.gov/pubmed/updatefiles/pubmed26n1275.xml.gz"
 
 
 @pytest.mark.parametrize(

@@ -231,17 +231,29 @@ class IndexedReader:
         start = int(self._places[sequence]) // self.dtype.itemsize
         return self.tokens[start : start + int(self.sizes[sequence])]
 
+    def document_sizes(self) -> np.ndarray:
+        """Tokens of each document, int64 [documents]."""
+        return np.diff(self.starts(np.array(self.documents)))
+
+    def document_starts(self, documents: np.ndarray) -> np.ndarray:
+        """The sequence at which documents start, int64; the number of documents stands for the end."""
+        return self.documents[documents]
+
+    def take(self, places: np.ndarray) -> np.ndarray:
+        """The tokens at some places, int64 of the shape of `places`."""
+        return np.asarray(self.tokens)[places].astype(np.int64)
+
     def starts(self, sequences: np.ndarray) -> np.ndarray:
         """Place of sequences in `tokens`.
 
         Args:
-            sequences: int64 [k], each from 0 to n; n stands for the end of the tokens.
+            sequences: int64 of any shape, each from 0 to n; n stands for the end of the tokens.
 
         Returns:
-            int64 [k], in tokens.
+            int64 of the same shape, in tokens.
         """
         count = len(self)
         if not count:
-            return np.zeros(len(sequences), dtype=np.int64)
+            return np.zeros(np.shape(sequences), dtype=np.int64)
         places = self._places[np.minimum(sequences, count - 1)] // self.dtype.itemsize
         return np.where(sequences == count, len(self.tokens), places)

@@ -13,8 +13,9 @@ normal form, no "cleaning" that a vocabulary could not see. What counts as a par
   flattened. Sub-articles (reviews, translations) are not read. Id: the PMC id as `PMC123`, else `PMID123`, else
   the member's or file's name.
 - `pubmed`: baseline and update files, .xml(.gz). Title, and one paragraph per <AbstractText>; the labels of structured
-  abstracts (`METHODS`) are left out, as section titles are. Id: the PMID. <DeleteCitation>, books and abstracts in
-  other languages are ignored.
+  abstracts (`METHODS`) are left out, as section titles are. Id: the PMID. Books and abstracts in other languages are
+  ignored. A file may revise a citation of an earlier file or have several versions of one, and <DeleteCitation> names
+  those that are no more: `changes` tells, `read_documents` gives all citations of its file.
 - `jsonl`: JSON lines(.gz), one object a line with `text` (a string, cut into paragraphs at blank lines) or `paragraphs`
   (a list of strings), optionally `id` (a string or whole number) and `title`; other keys are ignored.
 - `text`: plain UTF-8 text(.gz) in the layout that BERT's own tools read: a blank line ends a document, a line is a
@@ -38,6 +39,14 @@ from biomeg_lib.corpus.text import Document, fold
 from biomeg_lib.errors import BiomegError, InputError
 
 Format = Literal["jats", "pubmed", "jsonl", "text"]
+
+
+class Change(NamedTuple):
+    """What a file says of an id: a document, in one of its versions, or (None) that there is none any more."""
+
+    id: str
+    version: int  # below 10^6; 1 where versions are not numbered
+    document: Document | None
 
 
 class Raw(NamedTuple):
@@ -74,7 +83,13 @@ def raw_records(path: str | Path, format: Format) -> Iterator[Raw]:
 
 def parse(raw: Raw, format: Format) -> Iterator[Document]:
     """The documents in a part of a file: the second step of `read_documents`; errors as there."""
-    return _READERS[format][1](raw)
+    return (change.document for change in changes(raw, format) if change.document is not None)
+
+
+def changes(raw: Raw, format: Format) -> Iterator[Change]:
+    """What `parse` gives of a part of a file, with versions and, of PubMed, deletions; errors as there."""
+    for found in _READERS[format][1](raw):
+        yield found if isinstance(found, Change) else Change(found.id, 1, found)
 
 
 def _paragraphs(texts: Iterable[str]) -> tuple[str, ...]:
@@ -114,7 +129,7 @@ def _raw_jats(path: Path) -> Iterator[Raw]:
 def _jats(raw: Raw) -> Iterator[Document]:
     if raw.content is None:
         with untrusted.open_bytes(raw.path) as stream:
-            articles = untrusted.xml_records(stream, str(raw.path), "article", _ROOTS)
+            articles = untrusted.xml_records(stream, str(raw.path), ("article",), _ROOTS)
             yield from _articles(articles, raw.path.name.removesuffix(".gz"))
     else:
         member, data = raw.content
@@ -132,16 +147,34 @@ def _articles(articles: Iterable[etree._Element], name: str) -> Iterator[Documen
         yield Document(id, title, paragraphs)
 
 
-def _pubmed(raw: Raw) -> Iterator[Document]:
+def _pubmed(raw: Raw) -> Iterator[Change]:
+    tags = ("PubmedArticle", "DeleteCitation")
     with untrusted.open_bytes(raw.path) as stream:
-        for record in untrusted.xml_records(stream, str(raw.path), "PubmedArticle", ("PubmedArticleSet",)):
-            pmid = fold(record.findtext("MedlineCitation/PMID") or "")
-            if not pmid:
-                raise InputError(raw.path, "expected a <PMID> in every <PubmedArticle>, found none", record.sourceline)
+        for record in untrusted.xml_records(stream, str(raw.path), tags, ("PubmedArticleSet",)):
+            if untrusted.local_name(record) == "DeleteCitation":
+                for element in record.iterchildren("{*}PMID"):
+                    yield Change(*_pmid(raw.path, element, record), None)
+                continue
+            pmid, version = _pmid(raw.path, record.find("MedlineCitation/PMID"), record)
             title = record.find("MedlineCitation/Article/ArticleTitle")
             parts = record.iterfind("MedlineCitation/Article/Abstract/AbstractText")
             texts = filter(None, map(jats.running_text, parts))
-            yield Document(pmid, jats.running_text(title) if title is not None else "", tuple(texts))
+            document = Document(pmid, jats.running_text(title) if title is not None else "", tuple(texts))
+            yield Change(pmid, version, document)
+
+
+def _pmid(path: Path, element: etree._Element | None, record: etree._Element) -> tuple[str, int]:
+    """A PMID and its version."""
+    pmid = fold(element.text or "") if element is not None else ""
+    if not pmid:
+        expected = f"expected a <PMID> in every <{untrusted.local_name(record)}>, found none"
+        raise InputError(path, expected, record.sourceline)
+    version = element.get("Version", "1")
+    if not re.fullmatch("[0-9]{1,6}", version):
+        raise InputError(
+            path, f"expected a whole number as Version of a PMID, found {version!r:.40}", element.sourceline
+        )
+    return pmid, int(version)
 
 
 # --- JSON lines and plain text --------------------------------------------------------------------------------------
@@ -224,7 +257,7 @@ def _text(raw: Raw) -> Iterator[Document]:
     yield Document(_content_id("", paragraphs), "", paragraphs)
 
 
-_READERS: dict[str, tuple[Callable[[Path], Iterator[Raw]], Callable[[Raw], Iterator[Document]]]] = {
+_READERS: dict[str, tuple[Callable[[Path], Iterator[Raw]], Callable[[Raw], Iterator[Document | Change]]]] = {
     "jats": (_raw_jats, _jats),
     "pubmed": (_whole, _pubmed),
     "jsonl": (_raw_lines, _jsonl),

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from biomeg_lib.corpus.indexed import IndexedReader
+from biomeg_lib.corpus.joined import open_dataset
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.vocab import Vocabulary
 
@@ -62,7 +62,7 @@ class PretrainingSamples:
     pieces go together; the last word is taken if that brings the number of pieces nearer to 15 %.
 
     Args:
-        prefix: of an indexed dataset whose sequences are sentences, see `shards.open_split`.
+        prefix: of an indexed dataset, or a list of them, whose sequences are sentences, see `shards.open_split`.
         vocabulary: the one that made the tokens.
         length: T, positions a sample, 11 to 65,535.
         seed: 0 or more.
@@ -86,11 +86,11 @@ class PretrainingSamples:
             raise BiomegError(f"samples of {length} positions: expected {SHORTEST + SPECIALS} to {LOW_BITS}")
         if not 0 < mask_probability < 1:
             raise BiomegError(f"mask_probability is {mask_probability}: expected a fraction above 0 and below 1")
-        self.reader = IndexedReader(prefix)
+        self.reader = open_dataset(prefix)
         self.vocabulary, self.length, self.seed = vocabulary, length, seed
         self.mask_probability, self.whole_word = mask_probability, whole_word
         self._room = length - SPECIALS
-        sizes = np.diff(self.reader.starts(np.array(self.reader.documents)))
+        sizes = self.reader.document_sizes()
         windows = sizes // self._room + (sizes % self._room >= SHORTEST)
         self._windows_before = np.concatenate(([0], np.cumsum(windows)))
         if not len(self):
@@ -176,12 +176,12 @@ class PretrainingSamples:
         """Read windows: their pieces int64 [B, length - 3], numbers of pieces [B], and pieces before the split [B]."""
         reader, room = self.reader, self._room
         document = np.searchsorted(self._windows_before, windows, side="right") - 1
-        low, high = reader.documents[document], reader.documents[document + 1]
+        low, high = reader.document_starts(document), reader.document_starts(document + 1)
         start = reader.starts(low) + (windows - self._windows_before[document]) * room
         end = np.minimum(start + room, reader.starts(high))
         size = end - start
         places = np.minimum(start[:, None] + np.arange(room), end[:, None] - 1)
-        pieces = np.asarray(reader.tokens)[places].astype(np.int64)
+        pieces = reader.take(places)
         if pieces.min() < 0 or pieces.max() >= self.vocabulary.size:
             wrong = int(pieces.min() if pieces.min() < 0 else pieces.max())
             raise InputError(

@@ -214,24 +214,27 @@ def xml_document(data: bytes, name: str, roots: tuple[str, ...]) -> etree._Eleme
     return root
 
 
-def xml_records(stream: IO[bytes], name: str, tag: str, roots: tuple[str, ...]) -> Iterator[etree._Element]:
-    """Parse XML, as it arrives unless it is small, and yield each element called `tag`, whatever its namespace.
+def xml_records(
+    stream: IO[bytes], name: str, tags: tuple[str, ...], roots: tuple[str, ...]
+) -> Iterator[etree._Element]:
+    """Parse XML, as it arrives unless it is small, and yield each element that has one of the `tags`, in any namespace.
 
     An element is valid until the next one is asked for.
 
     Args:
         stream: the bytes of one XML document.
-        tag: local name of the record elements, which do not nest.
+        tags: local names of the record elements, which do not nest.
         name, roots: as for `xml_document`.
     Raises:
         InputError: as `xml_document`, but the limit is for one record.
     """
+    wanted = [f"{{*}}{tag}" for tag in tags]
     start = read_whole(stream, _PARSED_WHOLE)
     if len(start) < _PARSED_WHOLE:
         root = xml_document(start, name, roots)
-        yield from [root] if local_name(root) == tag else list(root.iter(f"{{*}}{tag}"))
+        yield from [root] if local_name(root) in tags else list(root.iter(*wanted))
         return
-    parser = etree.XMLPullParser(("end",), tag=f"{{*}}{tag}", **_HARDENED)
+    parser = etree.XMLPullParser(("end",), tag=wanted, **_HARDENED)
     pending, checked = 0, False
     with _xml_errors(name, lambda: parser.feed_error_log):
         for chunk in chain((start,), iter(partial(stream.read, CHUNK), b"")):

@@ -67,9 +67,17 @@ def corpora(study: Study) -> pd.DataFrame:
                 "Characters": counts["characters"],
                 "Dropped, empty": counts["dropped"]["empty"],
                 "Dropped, repeated": counts["dropped"]["duplicate"],
+                # of PubMed alone, so a study without it has no such columns
+                **{
+                    f"Dropped, {kind}": counts["dropped"][kind]
+                    for kind in ("revised", "deleted")
+                    if kind in counts["dropped"]
+                },
             }
         )
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    later = [column for column in ("Dropped, revised", "Dropped, deleted") if column in frame]
+    return frame.fillna(dict.fromkeys(later, 0)).astype(dict.fromkeys(later, int))
 
 
 def benchmarks(study: Study) -> pd.DataFrame:

@@ -89,13 +89,17 @@ def test_same_bytes_each_time_and_an_older_corpus_is_replaced(tmp_path, monkeypa
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["one", "own.jsonl", "two"]
 
 
-def test_nothing_is_left_by_a_failure(tmp_path):
+def test_after_a_failure_there_is_no_corpus_but_parts_that_are_complete(tmp_path):
     good = write_lines(tmp_path / "good.jsonl", [{"id": "1", "text": "one"}])
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": "fine"}\n{"text": \n')
     with pytest.raises(InputError, match=r"bad\.jsonl:2"):
         build_corpus([good, bad], "jsonl", tmp_path / "corpus")
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["bad.jsonl", "good.jsonl"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["bad.jsonl", "corpus.parts", "good.jsonl"]
+    assert [entry.name for entry in (tmp_path / "corpus.parts").iterdir()] == ["00001"]
+    with pytest.raises(InputError, match=r"bad\.jsonl:2"):
+        build_corpus([bad], "jsonl", tmp_path / "other")
+    assert not (tmp_path / "other.parts").exists()
 
 
 def test_no_documents_is_an_error(tmp_path):
@@ -159,4 +163,4 @@ def test_a_bad_file_is_the_same_error_from_any_number_of_processes(tmp_path):
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
     assert messages[0].startswith(f"{files[1]}:2: expected")
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["bad.jsonl", "good.jsonl"]
+    assert not (tmp_path / "corpus").exists()

@@ -257,6 +257,22 @@ def test_corpora_are_counted(study):
     }
 
 
+def test_what_pubmed_revised_and_deleted_is_counted(study):
+    records = "".join(
+        f"<PubmedArticle><MedlineCitation><PMID>{pmid}</PMID><Article><Abstract><AbstractText>Some words."
+        "</AbstractText></Abstract></Article></MedlineCitation></PubmedArticle>"
+        for pmid in (1, 1, 2, 3)
+    )
+    path = study.root / "data" / "p.xml"
+    path.write_text(f"<PubmedArticleSet>{records}<DeleteCitation><PMID>2</PMID></DeleteCitation></PubmedArticleSet>")
+    (study.root / "data" / "a.txt").write_text("One two.\n")
+    study.corpora["b"] = study.corpora["a"].model_copy(update={"format": "pubmed"})
+    documents.build_corpus([study.root / "data" / "a.txt"], "text", study.corpus_directory("a"))
+    documents.build_corpus([path], "pubmed", study.corpus_directory("b"))
+    later = tables.corpora(study).set_index("Corpus")[["Dropped, repeated", "Dropped, revised", "Dropped, deleted"]]
+    assert later.to_dict("split")["data"] == [[0, 0, 0], [0, 1, 1]]
+
+
 def test_pretraining_runs(study):
     for name, loss in (("p", 2.5), ("q", 3.5)):
         folder = study.run_directory("pretrain", name)
