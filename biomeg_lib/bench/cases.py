@@ -111,6 +111,14 @@ PLANS: tuple[Plan, ...] = (
         settings={**MINI, "steps": 12},
         quick={**NANO, "steps": 4},
     ),
+    Plan(
+        "biomeg_lib.bench.ranks:make",
+        case="ranks",
+        unit="tokens/s",
+        peers=("one process",),
+        settings=MINI,
+        quick=NANO,
+    ),
     Plan(_PRETRAINING, share="gpu-pretrain-345m", share_unit="GFLOP/s", settings=M345, cuda=True),
     Plan(_PRETRAINING, share="gpu-pretrain-1.2b", share_unit="GFLOP/s", settings=B1_2, cuda=True),
     Plan(

@@ -37,6 +37,7 @@ TARGETS: dict[str, Target] = {
     "pmc-read": Target(2.5),
     "tokenise": Target(1.0),
     "input-wait": Target(0.03, at_least=False),
+    "ranks": Target(0.85),
     "gpu-pretrain-345m": Target(0.50),
     "gpu-pretrain-1.2b": Target(0.55),
     "gpu-step-345m": Target(1.3),

@@ -77,7 +77,7 @@ def test_every_case_has_a_target_and_a_case_of_the_contract_is_there():
     assert len(CASES) == len(set(CASES)) == sum(len(plan.cases) for plan in PLANS)
     contract = (
         "pretrain-mini pretrain-768 peak-share-mini peak-share-768 memory-mini finetune-pad128 finetune-dynamic "
-        "predict pmc-read tokenise input-wait"
+        "predict pmc-read tokenise input-wait ranks"
     )
     assert set(contract.split()) == {name for name in CASES if not name.startswith("gpu-")}
 
