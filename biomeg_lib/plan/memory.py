@@ -14,7 +14,9 @@ before and after GeLU. The last block runs for masked tokens and [CLS] alone, bu
 Notable:
 - The peak is at one of a few moments, since blocks are alike: at the loss, or in the backward pass of the last block,
   of the last one that sees all tokens, or of the first one, when all gradients are there, as with small batches.
-- With 16-bit products, residual sums are fp32, as under autocast, and so are weights; what products take is a copy.
+- With 16-bit products on one data rank, residual sums are fp32, as under autocast, and what products take is a copy of
+  the fp32 weights; on several, FSDP2 brings weights together in 16 bits, and all that follows has these.
+- On several ranks query, key and value rows are kept head after head, so each block has a copy of them in its order.
 - What is not counted: code, the driver, the gaps of an allocator (`machine.RESERVED`), and padding: sequences are full.
 - Norms and dropout are whole on each rank of a tensor group; sequence parallelism would split them, too.
 """
@@ -107,12 +109,16 @@ def _moments(config: ModelConfig, run: Run, spread: Spread, machine: Machine) ->
             weights += narrow * (outside + min(2, layers) * parts.block)
             gradients = WORD * outside + min(2, done) * (narrow + WORD) * parts.block
             gradients += WORD * (owned if spread.accumulate > 1 else done * parts.block) / data
-            workspace += WORD * outside if done == layers else 0
+            # the message of the largest group, at the end with its gradients; before that gloo lets go of it late
+            workspace += WORD * outside if done == layers or narrow == WORD else 0
         else:
             weights += narrow * (layers - done) * parts.block if narrow < WORD else 0
             gradients = WORD * (done * parts.block + outside)
             if spread.accumulate > 1:  # those of earlier micro-batches, and the decoder's, until the lookup's is there
                 gradients = WORD * (owned + parts.words)
+        if spread.ranks > 1 and (data > 1 or narrow == WORD):
+            alive = min(1, done) if spread.recompute else layers - done
+            weights += narrow * alive * 3 * config.hidden**2 / spread.tensor
         return Memory(weights, gradients, 2 * WORD * owned / data, activations, head, workspace + kept.batches)
 
     return [
@@ -145,9 +151,10 @@ class _Kept:
         self._layers, self._recompute = config.layers, spread.recompute
 
         # bytes a token: H is whole on each rank, the share of a rank is split
-        whole, split, sums = hidden * narrow, hidden * narrow / tensor, hidden * WORD
+        wide = narrow if spread.data > 1 else WORD
+        whole, split, sums = hidden * narrow, hidden * narrow / tensor, hidden * wide
         masks = hidden if run.dropout and not run.fused else 0  # a byte an element; ours are computed again
-        up_and_gelu = inner * (narrow + (narrow if run.fused else WORD)) / tensor
+        up_and_gelu = inner * (narrow + (narrow if run.fused else wide)) / tensor
         residuals = whole + 2 * sums + 4 * WORD + 2 * masks  # LayerNorm's output for the MLP, the sums, its statistics
         maps = on_cpu and run.dropout and not run.fused  # PyTorch has no attention with dropout for a CPU, so that
         square = config.heads / tensor * run.length * (2 * WORD + 1) if maps else 0  # probabilities are kept
@@ -161,7 +168,9 @@ class _Kept:
             every, own = whole + attention + (0 if on_cpu else split), 0.0
         self._last = tokens * every + rows * (own + split + residuals + up_and_gelu + sums)
         self._inputs = tokens * sums * (2 if config.norm == "pre" else 1)
-        self._known = self._inputs / 2 if on_cpu else 0.0  # of a block that is computed again, its input is there
+        self._known = (
+            self._inputs / 2 if wide == narrow else 0.0
+        )  # of a block that is computed again, its input is there
         # where blocks are computed again, what the embeddings keep is the first one's input
         self.embeddings = 0.0 if spread.recompute else tokens * (sums + masks)
         self.batches = INTEGERS * tokens
@@ -170,7 +179,8 @@ class _Kept:
         table = WORD * words * hidden
         self.logits = 0.0
         self.head = masked * (3 * whole + sums) + 2 * spread.micro_batch * sums
-        if not run.fused:
+        alone = tensor == 1
+        if not (run.fused and alone):  # ranks that share the vocabulary have a cross-entropy of their own
             self.head += masked * words * WORD  # log-probabilities
             self.at_loss = 2 * masked * words * WORD
         elif on_cpu:
@@ -182,7 +192,7 @@ class _Kept:
         self.in_block = tokens * (2 * sums + max(inner * narrow / tensor, square / 2))
         through_attention = tokens * (3 * sums + (2 if packed else 3) * split + square / 2)
         self.in_last = max(rows * (2 * sums + inner * narrow / tensor), through_attention - rows * up_and_gelu)
-        tied = run.fused and on_cpu
+        tied = run.fused and on_cpu and alone
         self.in_embeddings = 2 * tokens * sums + (0 if tied else 2 * table)  # the lookup's gradient, and both added up
 
     def blocks(self, count: int) -> float:

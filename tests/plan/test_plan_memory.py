@@ -7,7 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from measure_memory import WORDS, allocated, planned
+from measure_memory import WORDS, allocated, on_rank, planned
+from several_ranks import on_ranks
 
 from biomeg_lib import kernels
 from biomeg_lib.kernels import cpu
@@ -52,24 +53,32 @@ needs_ours = pytest.mark.skipif(cpu.reason() is not None, reason="without a C co
     ],
 )
 def test_a_step_takes_what_is_planned(name, sequences, length, accumulate, recompute):
-    config = config_for(name, WORDS)
-    found = allocated(config, sequences, length, accumulate, recompute)
-    assert planned(config, sequences, length, accumulate, recompute).total == pytest.approx(found, rel=WITHIN)
+    config, spread = config_for(name, WORDS), Spread(1, 1, sequences, accumulate, recompute)
+    assert planned(config, length, spread).total == pytest.approx(allocated(config, length, spread), rel=WITHIN)
 
 
 @needs_ours
-def test_so_does_a_post_norm_step_without_dropout():
+@pytest.mark.parametrize("recompute", [False, True])
+def test_so_does_a_post_norm_step_without_dropout(recompute):
     config = ModelConfig(4, 128, 2, 1024, norm="post", dropout=0.0, attention_dropout=0.0)
-    for recompute in (False, True):
-        found = allocated(config, 8, 128, recompute=recompute)
-        assert planned(config, 8, 128, recompute=recompute).total == pytest.approx(found, rel=WITHIN)
+    spread = Spread(1, 1, 8, 1, recompute)
+    assert planned(config, 128, spread).total == pytest.approx(allocated(config, 128, spread), rel=WITHIN)
 
 
 @pytest.mark.parametrize(("sequences", "length"), [(1, 32), (8, 128)])
 def test_so_does_a_step_with_plain_kernels(plain, sequences, length):
-    config = config_for("tiny", 8192)
-    found = allocated(config, sequences, length)
-    assert planned(config, sequences, length, fused=False).total == pytest.approx(found, rel=WITHIN)
+    config, spread = config_for("tiny", 8192), Spread(1, 1, sequences, 1, False)
+    assert planned(config, length, spread, fused=False).total == pytest.approx(
+        allocated(config, length, spread), rel=WITHIN
+    )
+
+
+@needs_ours
+@pytest.mark.parametrize(("data", "tensor"), [(2, 1), (1, 2), (2, 2)])
+def test_so_does_a_step_of_several_ranks(data, tensor):
+    spread = (data, tensor, 16, 1, False)
+    found = max(on_ranks(data * tensor, on_rank, "allocated", "tiny", WORDS, 128, spread))
+    assert planned(config_for("tiny", WORDS), 128, Spread(*spread)).total == pytest.approx(found, rel=WITHIN)
 
 
 @pytest.mark.parametrize("name", PRESETS)
