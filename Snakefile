@@ -293,8 +293,11 @@ rule scaling:
         OUT + "/tables/scaling.csv",
         OUT + "/tables/scaling_curves.csv",
         OUT + "/tables/scaling_paper.csv",
+        OUT + "/tables/scaling_plan.csv",
         OUT + "/figures/loss_tokens.svg",
         OUT + "/figures/loss_compute.svg",
+        OUT + "/figures/scaling_plan_time.svg",
+        OUT + "/figures/scaling_plan_memory.svg",
         notebook=OUT + "/notebooks/scaling.ipynb",
     shell:
         "{BIOMEG} execute {PARAMS} scaling {output.notebook}"

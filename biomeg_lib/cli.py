@@ -50,6 +50,17 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--benchmark", nargs="+", default=[], metavar="FILE", help="IOB: train [[devel] test]")
     command("models", _models, "the named models with their exact parameter counts", params=False)
     command("check", _check, "validate a params file")
+    plan = command("plan", _plan, "memory and time of runs on a machine that need not be here", params=False)
+    plan.add_argument("target", metavar="TARGET", help="a params file, or a model of `biomeg models`")
+    plan.add_argument("--machine", default="h100", metavar="NAME", help="h100 (default), a100, v100 or cpu")
+    plan.add_argument("--gpus", type=int, metavar="N", help="one node of the machine without it")
+    plan.add_argument("--memory", type=float, metavar="GB", help="of a GPU")
+    plan.add_argument("--peak", type=float, metavar="TFLOPS", help="of a GPU")
+    plan.add_argument("--bandwidth", metavar="GB/S[,GB/S]", help="of a GPU within a node, and between nodes")
+    plan.add_argument("--utilisation", type=float, default=0.35, metavar="F", help="share of the peak (0.35)")
+    plan.add_argument("--tokens", type=int, metavar="N", help="of a model's run (8,192,000,000)")
+    plan.add_argument("--batch", type=int, metavar="N", help="sequences of its step, over all GPUs (1,024)")
+    plan.add_argument("--length", type=int, metavar="N", help="tokens of its sequences (512)")
     corpus = command("corpus", _corpus, "read a corpus, or go on with it")
     corpus.add_argument("name")
     corpus.add_argument("--part", metavar="N", help="only its N-th file, or that called N: a job of many for a cluster")
@@ -145,6 +156,15 @@ def _check(options: argparse.Namespace) -> None:
     check(study, options.params)
     runs = sum(len(study.runs(job)) for job in study.jobs())
     print(f"{options.params}: {len(study.pretraining)} pre-training and {runs} fine-tuning runs")
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from biomeg_lib.plan.command import machine_of, planned
+
+    machine = machine_of(options.machine, options.gpus, options.memory, options.peak, options.bandwidth)
+    sizes = (options.tokens, options.batch, options.length)
+    for line in planned(options.target, machine, options.utilisation, *sizes):
+        print(line)
 
 
 def _corpus(options: argparse.Namespace) -> None:

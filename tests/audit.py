@@ -46,6 +46,7 @@ RULES: dict[str, Rule] = {
     "scaling": counts.cost,
     "scaling_curves": counts.curve,
     "scaling_paper": counts.beside_paper,
+    "scaling_plan": counts.planned,
 }
 # Tables that have a row for each of these, none left out.
 COMPLETE = {"ner_runs": "ner", "relation_runs": "classification", "questions_runs": "qa"}

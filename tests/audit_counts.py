@@ -2,13 +2,14 @@
 
 Counted here, from the files: words, sentences and entities of named-entity benchmarks; labels of MRPC. By the library's
 own readers and counters, which tests of their own hold against hand counts: pieces (`Vocabulary.encode_words`),
-relations and questions (`data_tables.count_benchmarks`), decoding (`decoding.gold_decoding`).
+relations and questions (`data_tables.count_benchmarks`), decoding (`decoding.gold_decoding`), memory and seconds of a
+planned step (`plan`).
 """
 
 import functools
 import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from audit_runs import Row, break_out
 
 from biomeg_lib.inputs import benchmark_files
 from biomeg_lib.model import config_for
+from biomeg_lib.plan.machine import MACHINES
+from biomeg_lib.plan.memory import step_memory
+from biomeg_lib.plan.spread import Run, Spread
+from biomeg_lib.plan.timing import step_time
 from biomeg_lib.report.decoding import gold_decoding
 from biomeg_lib.vocab import Vocabulary
 
@@ -230,3 +235,40 @@ def beside_paper(ledger: Ledger, row: Row) -> Row:
         operations = tokens * _operations(shape, 64, 512)
     times = operations / max(spent.values())
     return {"#Parameters": parameters, "Tokens": tokens, "EFLOP": operations / 1e18, "times": times}
+
+
+def planned(ledger: Ledger, row: Row) -> Row:
+    """A size on some GPUs, in a run of 8,192 million tokens in batches of 1,024 x 512: a mesh of them, micro-batches
+    that make the batch, memory and seconds of that spread; and that no other one, dividing alike, needs less."""
+    config, machine = config_for(row["Model"], 29_056), replace(MACHINES["h100"], gpus=row["GPUs"])
+    run, shape = Run(8_192_000_000, 1024, 512), asdict(config)
+    data, micro_batch = row["GPUs"] // row["Tensor"], row["Micro-batch"]
+    accumulate = 1024 // data // micro_batch
+    spread = Spread(data, row["Tensor"], micro_batch, accumulate, row["Recompute"] == "yes")
+    memory = step_memory(config, run, spread, machine)
+    least = min(
+        step_memory(config, run, Spread(row["GPUs"] // tensor, tensor, size, many // size, again), machine).total
+        for tensor in (1, 2, 4, 8)
+        if row["GPUs"] % tensor == 0 and config.heads % tensor == 0
+        for many in [1024 * tensor // row["GPUs"]]
+        for size in (2**power for power in range(11))
+        if size <= many
+        for again in (False, True)
+    )
+    fits = least <= 0.9 * 80e9
+    steps = 8_192_000_000 // (1024 * 512)
+    hours = steps * step_time(config, run, spread, machine).total / 3600 if fits else None
+    return {
+        "#Parameters": _parameters(shape),
+        "EFLOP": steps * 1024 * 512 * _operations(shape, 1024, 512) / 1e18,
+        "GPUs": data * row["Tensor"],
+        "Fits": "yes" if fits else "no",
+        "Data": data,
+        "Tensor": row["Tensor"],
+        "Micro-batch": 1024 // data // accumulate,
+        "Accumulate": accumulate,
+        "GB a GPU": memory.total / 1e9,
+        "Least GB a GPU": least / 1e9,
+        "Hours": hours,
+        "GPU-hours": None if hours is None else hours * row["GPUs"],
+    }

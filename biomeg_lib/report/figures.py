@@ -97,6 +97,7 @@ def learning_curve(
     x_label: str,
     y_label: str,
     log_x: bool = False,
+    log_y: bool = False,
     references: Mapping[Any, float] | None = None,
     facet: str | None = None,
 ) -> Figure:
@@ -112,6 +113,7 @@ def learning_curve(
         y_label: what the vertical axis shows, with its unit ("masked-LM loss (nats per token)").
         log_x: logarithmic horizontal axis, for step counts that span powers of ten; a count of 0 has a place at its
             left, as far from the least other as that is from its tenfold.
+        log_y: logarithmic vertical axis.
         references: a value of `hue` -> what it is to be compared with, a dashed line of the same colour.
         facet: column with one panel a value (the measure); panels share their horizontal axis alone.
 
@@ -145,6 +147,9 @@ def learning_curve(
         _scale(panels[0], frame[x], log_x)  # the others share it
         for axes in panels:
             axes.set_xlabel(x_label)
+            if log_y:
+                axes.set_yscale("log")
+                axes.yaxis.set_major_formatter("{x:g}")
         panels[0].set_ylabel(y_label)
         if hue is not None:
             _legend_above(figure, *panels[0].get_legend_handles_labels(), title=hue)
