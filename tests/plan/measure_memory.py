@@ -1,6 +1,8 @@
-"""Memory of real training steps on a CPU beside the planner's: `python tests/plan/measure_memory.py 110m 4 128 [2 1]`.
+"""Memory of real training steps on a CPU beside the planner's, by hand:
 
-The arguments: a model, sequences of a rank's micro-batch, their length; ranks of the mesh, data and tensor. Two
+    PYTHONPATH=tests python tests/plan/measure_memory.py 110m 4 128 2 1
+
+A model, sequences of a rank's micro-batch, their length; ranks of the mesh, data and tensor, one without them. Two
 measures, each in processes of its own: what PyTorch's allocator has handed out at most, as its profiler counts it,
 which is exact and the same each time; and the growth of resident memory (VmHWM), which has the gaps of malloc, too.
 """

@@ -182,5 +182,6 @@ def test_laws(config, machine, length, fused, dropout, recompute):
     for smaller, larger in pairwise((1, 2, 4, 8)):
         assert total(micro=smaller) < total(micro=larger)
     assert total(accumulate=2) >= total(accumulate=1)
-    if config.layers >= 8:  # of a few blocks, inputs and a block computed again can be more than what all keep
-        assert total(micro=64, recompute=True) <= total(micro=64, recompute=False)
+    # of a few blocks, inputs and a block computed again can be more than what all keep, and weights more than either
+    if config.layers >= 8:
+        assert total(micro=512, recompute=True) <= total(micro=512, recompute=False)
