@@ -53,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     plan = command("plan", _plan, "memory and time of runs on a machine that need not be here", params=False)
     plan.add_argument("target", metavar="TARGET", help="a params file, or a model of `biomeg models`")
     plan.add_argument("--machine", default="h100", metavar="NAME", help="h100 (default), a100, v100 or cpu")
-    plan.add_argument("--gpus", type=int, metavar="N", help="one node of the machine without it")
+    plan.add_argument(
+        "--gpus", type=int, metavar="N", help="for all runs; without it what `parallel` says, else a node"
+    )
     plan.add_argument("--memory", type=float, metavar="GB", help="of a GPU")
     plan.add_argument("--peak", type=float, metavar="TFLOPS", help="of a GPU")
     plan.add_argument("--bandwidth", metavar="GB/S[,GB/S]", help="of a GPU within a node, and between nodes")
@@ -163,7 +165,7 @@ def _plan(options: argparse.Namespace) -> None:
 
     machine = machine_of(options.machine, options.gpus, options.memory, options.peak, options.bandwidth)
     sizes = (options.tokens, options.batch, options.length)
-    for line in planned(options.target, machine, options.utilisation, *sizes):
+    for line in planned(options.target, machine, options.utilisation, *sizes, as_they_say=options.gpus is None):
         print(line)
 
 

@@ -115,6 +115,24 @@ def check_dropout(name: str, value: Any) -> None:
         raise BiomegError(f"model: {name} must be at least 0 and below 1, found {value!r}")
 
 
+def check_mesh(config: ModelConfig, data: int, tensor: int, batch: int) -> None:
+    """Raise BiomegError, with the numbers, where a mesh does not divide what it is to share.
+
+    Args:
+        data, tensor: ranks of the mesh in each dimension.
+        batch: sequences a step (or a micro-batch of it), of all data ranks together.
+    """
+    for what, size in (
+        ("heads", config.heads),
+        ("the width of the MLP", config.intermediate),
+        ("the padded vocabulary", config.vocab_size),
+    ):
+        if size % tensor:
+            raise BiomegError(f"parallel: tensor {tensor} does not divide {what}, {size:,}")
+    if batch % data:
+        raise BiomegError(f"parallel: {data} data ranks do not divide a batch of {batch}")
+
+
 @dataclass(frozen=True)
 class Preset:
     """A named shape, and where it is from; the vocabulary comes with the corpus, so it is not in here."""

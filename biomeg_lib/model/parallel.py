@@ -29,10 +29,9 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 from torch.utils.checkpoint import checkpoint
 
-from biomeg_lib.errors import BiomegError
 from biomeg_lib.kernels.layout import Packed, Tie
 from biomeg_lib.model.collectives import copied, summed
-from biomeg_lib.model.config import ModelConfig
+from biomeg_lib.model.config import check_mesh
 from biomeg_lib.model.heads import MaskedLMHead, PretrainingModel
 from biomeg_lib.model.transformer import MLP, Attention, Embeddings, Padded
 
@@ -48,24 +47,6 @@ SHARED = {
     "embeddings.word.weight": 0,
     "mlm.bias": 0,
 }
-
-
-def check_mesh(config: ModelConfig, data: int, tensor: int, batch: int) -> None:
-    """Raise BiomegError, with the numbers, where a mesh does not divide what it is to share.
-
-    Args:
-        data, tensor: ranks of the mesh in each dimension.
-        batch: sequences a step (or a micro-batch of it), of all data ranks together.
-    """
-    for what, size in (
-        ("heads", config.heads),
-        ("the width of the MLP", config.intermediate),
-        ("the padded vocabulary", config.vocab_size),
-    ):
-        if size % tensor:
-            raise BiomegError(f"parallel: tensor {tensor} does not divide {what}, {size:,}")
-    if batch % data:
-        raise BiomegError(f"parallel: {data} data ranks do not divide a batch of {batch}")
 
 
 def shared_dimension(name: str) -> int | None:

@@ -60,12 +60,14 @@ def planned(
     tokens: int | None = None,
     batch: int | None = None,
     length: int | None = None,
+    as_they_say: bool = False,
 ) -> Iterator[str]:
     """The lines that `biomeg plan` prints.
 
     Args:
         target: a params file, or a model of `biomeg models`.
         tokens, batch, length: of a model's run; a params file says its own.
+        as_they_say: runs of a params file that say how they are spread are planned so.
 
     Raises:
         BiomegError: neither, or what cannot be planned.
@@ -80,7 +82,7 @@ def planned(
         raise BiomegError("plan: tokens, batch and length are for a model: a params file has its own")
     if not 0 < utilisation <= 1:
         raise BiomegError(f"plan: utilisation must be above 0 and at most 1, found {utilisation:g}")
-    return iter(_of_study(target, load(target), machine, utilisation))
+    return iter(_of_study(target, load(target), machine, utilisation, as_they_say))
 
 
 def _of_model(name: str, found: Plan, utilisation: float) -> list[str]:
@@ -116,8 +118,8 @@ def _of_model(name: str, found: Plan, utilisation: float) -> list[str]:
     return [*lines, *_table(rows), "", *_memory(best), f"A step of it: {spent}."]
 
 
-def _of_study(target: str, study: Study, machine: Machine, utilisation: float) -> list[str]:
-    trained, tuned = runs.pretraining(study, machine, utilisation), runs.fine_tuning(study, machine)
+def _of_study(target: str, study: Study, machine: Machine, utilisation: float, as_they_say: bool) -> list[str]:
+    trained, tuned = runs.pretraining(study, machine, utilisation, as_they_say), runs.fine_tuning(study, machine)
     fitting = [row.plan.best for row in (*trained, *tuned) if row.plan is not None and row.plan.best is not None]
     unit = _unit([option.memory.total for option in fitting])
     rows = [["pre-training", "parameters", "tokens", "EFLOP", "mesh", "micro-batch", "recompute"]]
@@ -138,7 +140,9 @@ def _of_study(target: str, study: Study, machine: Machine, utilisation: float) -
         sizes = [*(getattr(best.memory, part) for part in PARTS), best.memory.total]
         times = [_duration(3600 * row.plan.hours(best)), _rounded(hours)]
         rows.append([*cells, *_spread(best), *(_bytes(size, unit) for size in sizes), *times])
-    lines = [f"{target}: {study.title}", *_machine(machine, utilisation), "", *_table(rows), ""]
+    own = as_they_say and any(run.parallel.ranks > 1 for run in study.pretraining.values())
+    said = ["Runs with `parallel` are spread as that says, over as many GPUs."] if own else []
+    lines = [f"{target}: {study.title}", *_machine(machine, utilisation), *said, "", *_table(rows), ""]
     lines.append(f"The runs that train and fit, {counted}, take {_rounded(total)} GPU-hours in all.")
     if not tuned:
         return lines

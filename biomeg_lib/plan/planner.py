@@ -78,11 +78,14 @@ def spreads(config: ModelConfig, run: Run, machine: Machine) -> Iterator[Spread]
                 yield Spread(data, tensor, micro_batch, share // micro_batch, recompute)
 
 
-def plan(config: ModelConfig, run: Run, machine: Machine, utilisation: float = UTILISATION) -> Plan:
+def plan(
+    config: ModelConfig, run: Run, machine: Machine, utilisation: float = UTILISATION, spread: Spread | None = None
+) -> Plan:
     """Look at all spreads.
 
     Args:
         utilisation: see `timing`.
+        spread: the only one to look at, of as many ranks as the machine has GPUs.
 
     Raises:
         BiomegError: no mesh of so many GPUs divides model and batch, or a value out of its range.
@@ -97,7 +100,7 @@ def plan(config: ModelConfig, run: Run, machine: Machine, utilisation: float = U
             step_memory(config, run, spread, machine),
             step_time(config, run, spread, machine, utilisation),
         )
-        for spread in spreads(config, run, machine)
+        for spread in (spreads(config, run, machine) if spread is None else [spread])
     ]
     if not options:
         sizes = f"{config.heads} heads, {config.vocab_size:,} words and {machine.gpus_per_node} GPUs of a node"

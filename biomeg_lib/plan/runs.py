@@ -14,12 +14,12 @@ from biomeg_lib.checkpoints import published
 from biomeg_lib.checkpoints.weights import SHAPE, load_shape
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.inputs import own_files
-from biomeg_lib.model.config import ModelConfig, config_for
+from biomeg_lib.model.config import ModelConfig, check_mesh, config_for
 from biomeg_lib.plan.machine import Machine
 from biomeg_lib.plan.memory import rank_parameters
 from biomeg_lib.plan.planner import Plan, plan
-from biomeg_lib.plan.spread import Run
-from biomeg_lib.schema import SentencePieceModel
+from biomeg_lib.plan.spread import Run, Spread
+from biomeg_lib.schema import Pretraining, SentencePieceModel
 from biomeg_lib.study import Study, with_dropout
 
 PADDING = 128  # a vocabulary's rows are a multiple of this
@@ -65,8 +65,12 @@ class Tuned:
     problem: str | None
 
 
-def pretraining(study: Study, machine: Machine, utilisation: float) -> list[Planned]:
-    """All pre-training runs, in the order of the params file."""
+def pretraining(study: Study, machine: Machine, utilisation: float, as_they_say: bool) -> list[Planned]:
+    """All pre-training runs, in the order of the params file.
+
+    Args:
+        as_they_say: runs with `parallel` are spread as that says, over as many GPUs, whatever the machine has.
+    """
     rows = []
     for name, spec in study.pretraining.items():
         config, found, problem = shape_of(study, name), None, None
@@ -81,12 +85,30 @@ def pretraining(study: Study, machine: Machine, utilisation: float) -> list[Plan
                 dropout=spec.dropout > 0,
             )
             try:
-                found = plan(config, run, machine, utilisation)
+                if as_they_say and spec.parallel.ranks > 1:
+                    found = plan(config, run, *_spread(spec, config, machine, utilisation))
+                else:
+                    found = plan(config, run, machine, utilisation)
             except BiomegError as error:
                 problem = str(error).removeprefix("plan: ")
         parameters = None if config is None else rank_parameters(config, 1).total(config.layers)
         rows.append(Planned(name, spec.tokens, parameters, found, problem))
     return rows
+
+
+def _spread(
+    spec: Pretraining, config: ModelConfig, machine: Machine, utilisation: float
+) -> tuple[Machine, float, Spread]:
+    """What `plan` takes for a run that says how it is spread.
+
+    Raises:
+        BiomegError: its mesh does not divide its model.
+    """
+    parallel = spec.parallel
+    check_mesh(config, parallel.data, parallel.tensor, spec.batch)
+    own = dataclasses.replace(machine, gpus=parallel.ranks, gpus_per_node=parallel.gpus_per_node)
+    micro = spec.batch // parallel.data
+    return own, utilisation, Spread(parallel.data, parallel.tensor, micro, spec.accumulate, parallel.recompute)
 
 
 def fine_tuning(study: Study, machine: Machine) -> list[Tuned]:

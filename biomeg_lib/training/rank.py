@@ -20,7 +20,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.files import atomic_open
 from biomeg_lib.model import PretrainingModel
-from biomeg_lib.model.parallel import DATA, TENSOR, check_mesh, parallelise
+from biomeg_lib.model.config import check_mesh
+from biomeg_lib.model.parallel import DATA, TENSOR, parallelise
 from biomeg_lib.study import Study, load
 from biomeg_lib.training.environment import PACKAGES, device, set_up
 from biomeg_lib.training.launch import FAILURE, failure_of

@@ -11,7 +11,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from biomeg_lib.corpus.samples import PretrainingBatch
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.model import ModelConfig, PretrainingModel, config_for
-from biomeg_lib.model.parallel import check_mesh, heads_first, heads_inside, parallelise, whole_state
+from biomeg_lib.model.config import check_mesh
+from biomeg_lib.model.parallel import heads_first, heads_inside, parallelise, whole_state
 from biomeg_lib.training.loop import seed_step
 from biomeg_lib.training.optimiser import make_optimizer, optimise
 from biomeg_lib.training.process import OneProcess

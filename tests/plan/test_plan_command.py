@@ -73,6 +73,20 @@ def test_the_paper_with_memory_and_time(capsys):
     assert float(whole[2]) == pytest.approx(sum(float(cells[-1]) for cells in trained), rel=0.01)
 
 
+def test_runs_that_say_how_they_are_spread_are_planned_so(capsys):
+    path = ROOT / "params" / "paper.yaml"
+    found, study = lines(capsys, str(path)), load(path)
+    runs = rows(found, "pre-training")
+    for name, spec in study.pretraining.items():
+        if spec.steps:
+            assert runs[name][4:6] == [
+                f"{spec.parallel.data} x {spec.parallel.tensor}",
+                f"{32 // spec.parallel.data} x 1",
+            ]
+    assert {row[4] for row in runs.values() if len(row) == 16} == {"8 x 1", "8 x 2"}
+    assert "Runs with `parallel` are spread as that says, over as many GPUs." in found
+
+
 def test_what_does_not_fit_says_what_it_needs(capsys):
     found = lines(capsys, str(ROOT / "params" / "paper.yaml"), "--machine", "v100", "--gpus", "1", "--memory", "16")
     runs = rows(found, "pre-training")
