@@ -89,6 +89,7 @@ rule corpus:
     output:
         OUT + "/corpora/{name}/documents.jsonl.gz",
         OUT + "/corpora/{name}/counts.json",
+    priority: 20  # what much hangs on goes first
     shell:
         "{BIOMEG} corpus {PARAMS} {wildcards.name}"
 
@@ -104,6 +105,7 @@ rule vocabulary:
         text_of,
     output:
         OUT + "/vocabularies/{name}/vocab.json",
+    priority: 20
     shell:
         "{BIOMEG} vocabulary {PARAMS} {wildcards.name}"
 
@@ -114,6 +116,7 @@ rule shards:
         OUT + "/vocabularies/{vocabulary}/vocab.json",
     output:
         OUT + "/shards/{corpus}.{vocabulary}/shards.json",
+    priority: 20
     shell:
         "{BIOMEG} shards {PARAMS} {wildcards.corpus} {wildcards.vocabulary}"
 
