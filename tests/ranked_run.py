@@ -52,7 +52,7 @@ def copied(prepared: Path, folder: Path) -> Path:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    """Without the biases of keys, whose gradient is rounding alone (see test_parallel)."""
+    """Without the biases of keys, whose gradient is rounding alone (see test_parallel_plan)."""
     found = load_file(run / "model.safetensors")
     for name in [name for name in found if name.endswith("qkv.bias")]:
         query, _, value = found[name].chunk(3)
