@@ -65,7 +65,7 @@ class Tuned:
     problem: str | None
 
 
-def pretraining(study: Study, machine: Machine, utilisation: float, as_they_say: bool) -> list[Planned]:
+def pretraining(study: Study, machine: Machine, utilisation: float, as_they_say: bool = False) -> list[Planned]:
     """All pre-training runs, in the order of the params file.
 
     Args:
