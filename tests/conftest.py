@@ -1,6 +1,7 @@
 """What all tests share: where the real data is, and one thread, so that results repeat."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ from biomeg_lib.corpus import miniature
 pytest_plugins = ["nano", "ranked_run", "source_server", "workflow_project"]
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A shell starts a background job with SIGINT ignored, and all that it starts inherit that; tests of Ctrl-C are of the
+# foreground.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,8 @@ class TestIds:
     @settings(max_examples=300, deadline=None)
     @given(text=TEXT)
     def test_any_text(self, pair, text):
-        if not (pair[0].lowercase and reorders(text)):
+        named = any(name in text for name in SPECIALS)  # which `differences` tells of, as it does of the order of marks
+        if not named and not (pair[0].lowercase and reorders(text)):
             assert_equal(pair, text)
 
     def test_real_sentences(self, pair, shared_data):
