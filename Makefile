@@ -5,7 +5,9 @@ PYTHON ?= python3
 CORES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
-SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --rerun-triggers mtime --rerun-incomplete --keep-incomplete --keep-going --quiet rules
+SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --nolock --rerun-triggers mtime --rerun-incomplete --keep-incomplete --keep-going --quiet rules
+# One of them at a time for a profile, over files that are sound; snakemake's own lock would outlive a kill.
+TURN = $(BIN)/python -m biomeg_lib.turn params/$(1).yaml
 # `make study MINUTES=9`: stop after so many, as Ctrl-C would. The same command goes on, until there is nothing more to do.
 STAGE = $(if $(MINUTES),$(BIN)/python -m biomeg_lib.stage $(MINUTES))
 
@@ -21,7 +23,7 @@ export MALLOC_TOP_PAD_ := 268435456
 
 study: $(VENV)/installed
 	@$(BIN)/biomeg check params/$(PROFILE).yaml
-	@$(STAGE) $(SNAKEMAKE) --config profile=$(PROFILE)
+	@$(call TURN,$(PROFILE)) $(STAGE) $(SNAKEMAKE) --config profile=$(PROFILE)
 	@echo "The report: outputs/$(PROFILE)/report/index.html"
 
 test: $(VENV)/installed
@@ -50,6 +52,6 @@ $(VENV)/installed: pyproject.toml constraints.txt
 # outputs/<profile>/... : one product, with whatever it hangs on
 outputs/%: FORCE $(VENV)/installed
 	@$(BIN)/biomeg check params/$(firstword $(subst /, ,$*)).yaml
-	@$(SNAKEMAKE) --config profile=$(firstword $(subst /, ,$*)) -- $@
+	@$(call TURN,$(firstword $(subst /, ,$*))) $(SNAKEMAKE) --config profile=$(firstword $(subst /, ,$*)) -- $@
 
 FORCE:

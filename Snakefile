@@ -42,6 +42,7 @@ SECTIONS += ["questions"] if STUDY.benchmarks_of("qa") else []
 SECTIONS += ["size", "domain_transfer"]
 SECTIONS += ["imbalance"] if REMEDIED else []
 SECTIONS += ["scaling", "benchmark"]
+CHAPTERS = {*SECTIONS, "vocabularies", "overview", "report"}  # rules
 NOTEBOOKS = expand(OUT + "/notebooks/{section}.ipynb", section=SECTIONS)
 NOTEBOOKS += expand(OUT + "/notebooks/pretrain.{run}.ipynb", run=STUDY.pretraining) + expand(
     OUT + "/notebooks/finetune.{job}.ipynb", job=JOBS
@@ -54,18 +55,6 @@ wildcard_constraints:
     corpus=r"[A-Za-z0-9_-]+",
     vocabulary=r"[A-Za-z0-9_-]+",
     run=r"[A-Za-z0-9_-]+",
-
-
-# Every product is asked for by itself: snakemake does not miss a deleted file whose followers are newer than its causes.
-rule study:
-    default_target: True
-    input:
-        PRETRAINED,
-        FINETUNED,
-        NOTEBOOKS,
-        OUT + "/findings.csv",
-        expand(OUT + "/tables/{table}.csv", table=[f"table{number}" for number in range(1, 10)]),
-        OUT + "/report/index.html",
 
 
 # A corpus of many files is read by a job a file; what such a job leaves is gone once the corpus is there.
@@ -340,3 +329,13 @@ rule report:
         OUT + "/report/index.html",
     shell:
         "{BIOMEG} render {PARAMS} {input.notebooks} {input.index}"
+
+
+# Every product is asked for by itself: snakemake does not miss a deleted file whose followers are newer than its causes.
+rule study:
+    default_target: True
+    input:
+        PRETRAINED,
+        FINETUNED,
+        NOTEBOOKS,
+        [file for made in workflow.rules if made.name in CHAPTERS for file in made.output],

@@ -1,16 +1,22 @@
-"""Files that are complete or absent: whatever the library writes has a temporary name first and is then renamed."""
+"""Files that are complete or absent: whatever the library writes has a temporary name first and is then renamed.
+
+Where several processes might make the same thing, one of them does, behind a lock that the system takes back when its
+holder ends, however it ends.
+"""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from biomeg_lib import sums
 from biomeg_lib.errors import InputError
 
 
@@ -61,14 +67,52 @@ def atomic_directory(path: str | Path, scratch: Path | None = None) -> Iterator[
         raise
 
 
+@contextlib.contextmanager
+def locked(path: str | Path, what: str, inherited: bool = False) -> Iterator[None]:
+    """Hold the lock at `path`, and wait for it first if another process has it.
+
+    Args:
+        path: a file for nothing else; it stays.
+        what: what it is about, for the line on stderr that says who is waited for.
+        inherited: whether a program that takes this one's place holds it on.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            holder = stream.read(100).strip() or "another process"
+            print(f"biomeg: {what}: {holder} is at work on it; waiting", file=sys.stderr, flush=True)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.seek(0)
+        stream.truncate()
+        stream.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        stream.flush()
+        os.set_inheritable(stream.fileno(), inherited)
+        yield
+
+
+def sweep(folder: Path, pattern: str = ".*.part") -> None:
+    """Delete what processes that were killed have left half-written. Only for who holds the lock on it."""
+    for left in folder.glob(pattern):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def write_if_changed(path: str | Path, text: str) -> bool:
-    """Write `text` unless the file holds it already, so that an unchanged product keeps its time stamp.
+    """Write a product, with its line in the list of `sums`, unless the file holds `text` already, so that an unchanged
+    product keeps its time stamp.
 
     Returns:
         Whether the file was written.
     """
-    path = Path(path)
-    if path.is_file() and path.read_bytes() == text.encode("utf-8"):
+    path, data = Path(path), text.encode("utf-8")
+    sums.announce(path, data)
+    if path.is_file() and path.read_bytes() == data:
         return False
     with atomic_open(path) as stream:
         stream.write(text)
@@ -78,8 +122,12 @@ def write_if_changed(path: str | Path, text: str) -> bool:
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. Not-a-number is refused: it is not JSON."""
     with atomic_open(path) as stream:
-        json.dump(value, stream, indent=2, ensure_ascii=False, allow_nan=False)
-        stream.write("\n")
+        stream.write(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """What `write_json` writes."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: str | Path) -> Any:
@@ -88,21 +136,14 @@ def read_json(path: str | Path) -> Any:
     Raises:
         InputError: absent or damaged.
     """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(path, "expected this file, found none; run what makes it first")
+    sums.check(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(path, "expected this file, found none; run what makes it first") from None
-    except ValueError as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise InputError(path, f"expected JSON, found {error}; delete its folder to make it anew") from None
-
-
-def crc32(path: str | Path) -> int:
-    """CRC-32 of a file's bytes, against damage by chance."""
-    checksum = 0
-    with open(path, "rb") as stream:
-        while data := stream.read(1 << 20):
-            checksum = zlib.crc32(data, checksum)
-    return checksum
 
 
 def sha256(path: str | Path) -> str:

@@ -1,17 +1,21 @@
 """The stages before training, each from files to a folder of the study's outputs: corpus, vocabulary, shards.
 
 Each folder holds `params.json`, written last: a folder without it is not complete and is made anew, and one that was
-made with other params is refused, so that nothing later mixes two of them.
+made with other params is refused, so that nothing later mixes two of them. A folder that is damaged is named, and made
+anew where it is asked for; what is read is compared with its checksums first. Of two processes one waits for the other.
 """
 
+import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from biomeg_lib import sums
 from biomeg_lib.corpus import documents
 from biomeg_lib.corpus.shards import build_shards
 from biomeg_lib.errors import BiomegError
-from biomeg_lib.files import write_json
+from biomeg_lib.files import json_text, locked, sweep, write_if_changed, write_json
 from biomeg_lib.inputs import corpus_files, file_of, list_corpus
 from biomeg_lib.made import PARAMS, refuse_other_params
 from biomeg_lib.params import suggestion
@@ -23,11 +27,17 @@ from biomeg_lib.vocab import Vocabulary
 def prepare_corpus(study: Study, name: str, keep_parts: bool = False) -> dict[str, Any]:
     """Read a corpus into `outputs/<profile>/corpora/<name>`; returns its counts. `keep_parts`: see `build_corpus`."""
     _known(study, name, "corpus", study.corpora)
+    with _alone(study.corpus_directory(name)):
+        return _make_corpus(study, name, keep_parts)
+
+
+def _make_corpus(study: Study, name: str, keep_parts: bool = False) -> dict[str, Any]:
+    folder = study.corpus_directory(name)
     files, kind, notes = corpus_files(study, name)
-    counts = documents.build_corpus(files, kind, study.corpus_directory(name), keep_parts=keep_parts)
+    counts = documents.build_corpus(files, kind, folder, keep_parts=keep_parts)
     if notes:
-        write_json(study.corpus_directory(name) / "counts.json", counts := {**counts, "notes": notes})
-    write_json(study.corpus_directory(name) / PARAMS, _corpus_params(study, name))
+        write_json(folder / documents.COUNTS, counts := {**counts, "notes": notes})
+    _finish(folder, _corpus_params(study, name))
     return counts
 
 
@@ -55,23 +65,30 @@ def prepare_corpus_part(study: Study, name: str, which: str) -> str:
             f"{study.params_file}: corpora.{name}: expected a part from 1 to {len(listed)}, or the name of a file, "
             f"found {found}"
         )
-    file = listed[numbers[0] - 1]
-    documents.read_part(file.locate(), numbers[0], file.format, study.corpus_directory(name))
+    file, folder = listed[numbers[0] - 1], study.corpus_directory(name)
+    with _alone(folder, f".{numbers[0]:05}"):
+        documents.read_part(file.locate(), numbers[0], file.format, folder)
     return file.name
 
 
 def prepare_vocabulary(study: Study, name: str) -> Vocabulary:
     """Take a published vocabulary, or learn one on a corpus, into `outputs/<profile>/vocabularies/<name>`."""
     _known(study, name, "vocabulary", study.vocabularies)
+    with _alone(study.vocabulary_directory(name)):
+        return _make_vocabulary(study, name)
+
+
+def _make_vocabulary(study: Study, name: str) -> Vocabulary:
     spec = study.vocabularies[name]
     if isinstance(spec, WordPieceFile):
         vocabulary = Vocabulary.load(file_of(study, spec.file), lowercase=spec.lowercase)
     else:
+        sums.check_folder(study.corpus_directory(spec.corpus))
         vocabulary = Vocabulary.train(
             _paragraphs(study, spec.corpus), spec.size, algorithm=spec.algorithm, lowercase=spec.lowercase
         )
     vocabulary.save(study.vocabulary_directory(name))
-    write_json(study.vocabulary_directory(name) / PARAMS, _vocabulary_params(study, name))
+    _finish(study.vocabulary_directory(name), _vocabulary_params(study, name))
     return vocabulary
 
 
@@ -79,41 +96,50 @@ def prepare_shards(study: Study, corpus: str, vocabulary: str) -> dict[str, Any]
     """Tokenise a corpus into `outputs/<profile>/shards/<corpus>.<vocabulary>`; returns the counts of its splits."""
     _known(study, corpus, "corpus", study.corpora)
     _known(study, vocabulary, "vocabulary", study.vocabularies)
+    with _alone(study.shards_directory(corpus, vocabulary)):
+        return _make_shards(study, corpus, vocabulary)
+
+
+def _make_shards(study: Study, corpus: str, vocabulary: str) -> dict[str, Any]:
     folder = study.shards_directory(corpus, vocabulary)
+    sums.check_folder(study.corpus_directory(corpus))
     counts = build_shards(
         study.corpus_directory(corpus),
         Vocabulary.load(study.vocabulary_directory(vocabulary)),
         folder,
         study.corpora[corpus].held_out,
     )
-    write_json(folder / PARAMS, _shards_params(study, corpus, vocabulary))
+    _finish(folder, _shards_params(study, corpus, vocabulary))
     return counts
 
 
 def ensure_corpus(study: Study, name: str) -> None:
     """Make a corpus, unless it is there."""
     _known(study, name, "corpus", study.corpora)
-    if not _is_made(study.corpus_directory(name), _corpus_params(study, name)):
-        prepare_corpus(study, name)
+    with _alone(study.corpus_directory(name)):
+        if not _is_made(study.corpus_directory(name), _corpus_params(study, name)):
+            _make_corpus(study, name)
 
 
 def ensure_vocabulary(study: Study, name: str) -> Vocabulary:
     """A vocabulary, made first if it is not there yet, and before it the corpus it is learned on."""
     _known(study, name, "vocabulary", study.vocabularies)
-    if _is_made(study.vocabulary_directory(name), _vocabulary_params(study, name)):
-        return Vocabulary.load(study.vocabulary_directory(name))
-    spec = study.vocabularies[name]
-    if isinstance(spec, SentencePieceModel):
-        ensure_corpus(study, spec.corpus)
-    return prepare_vocabulary(study, name)
+    with _alone(study.vocabulary_directory(name)):
+        if _is_made(study.vocabulary_directory(name), _vocabulary_params(study, name)):
+            return Vocabulary.load(study.vocabulary_directory(name))
+        spec = study.vocabularies[name]
+        if isinstance(spec, SentencePieceModel):
+            ensure_corpus(study, spec.corpus)
+        return _make_vocabulary(study, name)
 
 
 def ensure_shards(study: Study, corpus: str, vocabulary: str) -> None:
     """Make the token shards of a corpus, and before them corpus and vocabulary, unless they are there."""
     ensure_vocabulary(study, vocabulary)
-    ensure_corpus(study, corpus)
-    if not _is_made(study.shards_directory(corpus, vocabulary), _shards_params(study, corpus, vocabulary)):
-        prepare_shards(study, corpus, vocabulary)
+    with _alone(study.shards_directory(corpus, vocabulary)):
+        if not _is_made(study.shards_directory(corpus, vocabulary), _shards_params(study, corpus, vocabulary)):
+            ensure_corpus(study, corpus)
+            _make_shards(study, corpus, vocabulary)
 
 
 def check_made(study: Study) -> None:
@@ -132,8 +158,24 @@ def check_made(study: Study) -> None:
 
 
 def _is_made(folder: Path, params: dict[str, Any]) -> bool:
+    for path, problem in sums.problems_of(folder):
+        print(f"biomeg: {path}: {problem}: it is damaged, and made anew", file=sys.stderr, flush=True)
+        return False
     refuse_other_params(folder, params)
     return (folder / PARAMS).is_file()
+
+
+def _finish(folder: Path, params: dict[str, Any]) -> None:
+    sums.seal(folder)
+    write_if_changed(folder / PARAMS, json_text(params))
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, part: str = "") -> Iterator[None]:
+    """Hold a stage's folder; the lock is outside it, since it is replaced as a whole."""
+    with locked(folder.parent / f".{folder.name}{part}.lock", str(folder)):
+        sweep(folder.parent, f".{folder.name}.*.part")
+        yield
 
 
 def _corpus_params(study: Study, name: str) -> dict[str, Any]:

@@ -126,6 +126,12 @@ def test_notes_on_a_stand_in_stay_with_the_counts(study, monkeypatch):
     assert json.loads((study.corpus_directory("absent") / "counts.json").read_text()) == counts
 
 
+def products(study):
+    """Time stamps of the files of all stages, without those of locks."""
+    files = (path for path in study.outputs.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
 @pytest.mark.parametrize(
     ("call", "names", "says"),
     [
@@ -158,20 +164,20 @@ def test_notes_on_a_stand_in_stay_with_the_counts(study, monkeypatch):
 )
 def test_what_is_not_there_is_one_line(study, call, names, says):
     prepare_corpus(study, "plain")
-    before = sorted(study.outputs.rglob("*"))
+    before = products(study).keys()
     with pytest.raises(BiomegError) as caught:
         call(study, *names)
     assert says in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
-    assert [path for path in sorted(study.outputs.rglob("*")) if path.is_file()] == [p for p in before if p.is_file()]
+    assert products(study).keys() == before
 
 
 def test_what_a_stage_needs_is_made_once(study):
     ensure_shards(study, "lines", "learned")
-    made = {path: path.stat().st_mtime_ns for path in study.outputs.rglob("*") if path.is_file()}
+    made = products(study)
     assert {path.parent.name for path in made} == {"lines", "learned", "lines.learned"}
     ensure_shards(study, "lines", "learned")
-    assert {path: path.stat().st_mtime_ns for path in study.outputs.rglob("*") if path.is_file()} == made
+    assert products(study) == made
     assert ensure_vocabulary(study, "published").size == 58
     with pytest.raises(BiomegError, match="no vocabulary is called 'learnt'"):
         ensure_vocabulary(study, "learnt")
@@ -212,10 +218,9 @@ def test_a_stage_made_with_other_params_is_refused_with_the_difference(study):
 
 def test_a_stage_that_is_there_is_not_made_again(study):
     ensure_shards(study, "lines", "learned")
-    files = [path for path in study.outputs.rglob("*") if path.is_file()]
-    times = {path: path.stat().st_mtime_ns for path in files}
+    made = products(study)
     ensure_shards(study, "lines", "learned")
-    assert {path: path.stat().st_mtime_ns for path in files} == times
+    assert products(study) == made
 
 
 def test_a_folder_that_was_not_finished_is_made_anew(study):

@@ -62,7 +62,7 @@ def _is_torch(path: Path, head: bytes) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except _DAMAGE:  # it has been cut short: torch.save writes this record first
+    except DAMAGE:  # it has been cut short: torch.save writes this record first
         names = [head[30 : 30 + _LOCAL_HEADER.unpack_from(head)[0]].decode("latin-1")]
     return any(name.endswith("/data.pkl") and name.count("/") == 1 for name in names)
 
@@ -102,7 +102,7 @@ def _unpack(path: Path, folder: Path) -> None:
                 _unpack_tar(stream, target)
         if not target.files:
             raise InputError(path, "expected an archive with files in it, found none")
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InputError(
             target.where, f"expected an intact zip or tar archive, found damage: {_brief(error)}"
         ) from error
@@ -111,7 +111,7 @@ def _unpack(path: Path, folder: Path) -> None:
 
 
 # What zipfile, tarfile, gzip and zlib raise about a damaged file; gzip's own is an OSError.
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
     gzip.BadGzipFile,

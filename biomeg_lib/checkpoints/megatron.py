@@ -20,6 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
+from biomeg_lib.checkpoints.archives import DAMAGE
 from biomeg_lib.checkpoints.checkpoint import Checkpoint
 from biomeg_lib.checkpoints.megatron_names import (
     POSITION,
@@ -202,7 +203,7 @@ def _has_mark(file: Path) -> bool:
                     return False
                 with archive.open(name) as stream:
                     start = stream.read(_LOOKED_AT)
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+    except (OSError, *DAMAGE):
         return False
     return any(mark in start for mark in _MARKS)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
+from biomeg_lib import sums
 from biomeg_lib.checkpoints.tensors import read_safetensors
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.files import read_json, write_json
@@ -29,6 +30,7 @@ def load_weights(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     Raises:
         InputError: one of the files is absent or damaged.
     """
+    sums.check(folder / WEIGHTS)
     return load_shape(folder), read_safetensors(folder / WEIGHTS)
 
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from biomeg_lib import files as atomic
+from biomeg_lib import sums
 from biomeg_lib.corpus import blocks, jats, parallel, readers, text, untrusted
 from biomeg_lib.corpus.readers import Document, Format, Raw, changes, raw_records
 from biomeg_lib.corpus.versions import DELETION, EMPTY, INDEX, TEXT
@@ -198,7 +199,7 @@ def is_complete(folder: Path, path: Path, format: Format) -> bool:
             and zlib.crc32(table.tobytes()) == made["table"]
             and (folder / DOCUMENTS).stat().st_size == length
             and (folder / IDS).stat().st_size == INDEX.itemsize * int(table["entries"].sum(dtype=np.int64))
-            and atomic.crc32(folder / IDS) == made["index"]
+            and sums.crc32(folder / IDS) == made["index"]
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return False

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from biomeg_lib import files
+from biomeg_lib import files, sums
 from biomeg_lib.corpus import blocks, documents, joined, parallel, parts, sentences
 from biomeg_lib.corpus.indexed import IndexedWriter, bin_path, idx_path, token_dtype
 from biomeg_lib.corpus.readers import Document, Raw, parse, raw_records
@@ -207,7 +207,7 @@ def _refuse_empty(corpus: Path, held_out: float, counts: dict[str, dict[str, int
 
 def _checksums(folder: Path) -> dict[str, int]:
     paths = [path_of(folder / split) for split in SPLITS for path_of in (bin_path, idx_path)]
-    return {path.name: files.crc32(path) for path in paths}
+    return {path.name: sums.crc32(path) for path in paths}
 
 
 def _is_made(folder: Path, source: dict[str, Any]) -> bool:

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from biomeg_lib import files, sums
 from biomeg_lib.kernels.layout import Packed, Tie
 
 SOURCE = Path(__file__).with_name("cpu.c")
@@ -60,6 +61,9 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 
 class Unavailable(Exception):
     """Why there are no kernels for this CPU, in one line."""
+
+
+_scratch: list[tempfile.TemporaryDirectory] = []  # with what could not be kept, until the process ends
 
 
 @functools.cache
@@ -98,22 +102,27 @@ def _compiled() -> Path:
         version = subprocess.run([compiler, "--version"], capture_output=True, timeout=60, check=True).stdout
         identity = (SOURCE.read_bytes(), version, " ".join((*_FLAGS, *_LINK)).encode(), _processor().encode())
         name = hashlib.sha256(b"\0".join(identity)).hexdigest()[:20]
-        folder = cache_folder() / "kernels"
-        target = folder / f"cpu-{name}.so"
-        if target.is_file():
+        target = cache_folder() / "kernels" / f"cpu-{name}.so"
+        if target.is_file() and sums.problem_of(target) is None:
             return target
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            made = Path(scratch) / "cpu.so"
-            command = [compiler, *_FLAGS, str(SOURCE), "-o", str(made), *_LINK]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-            if done.returncode:
-                first = (done.stderr.strip() or "no message").splitlines()[0]
-                raise Unavailable(f"{compiler} does not compile {SOURCE.name}: {first}")
-            made.replace(target)
-        return target
+        scratch = tempfile.TemporaryDirectory(prefix="biomeg-kernels-")
+        made = Path(scratch.name) / "cpu.so"
+        command = [compiler, *_FLAGS, str(SOURCE), "-o", str(made), *_LINK]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode:
+            first = (done.stderr.strip() or "no message").splitlines()[0]
+            raise Unavailable(f"{compiler} does not compile {SOURCE.name}: {first}")
     except (OSError, subprocess.SubprocessError) as error:
         raise Unavailable(f"{compiler}: {error}") from None
+    try:
+        sums.announce(target, made)
+        with files.atomic_open(target, "wb") as stream:
+            stream.write(made.read_bytes())
+    except OSError:  # no room or no permission there: other kernels would give other last digits
+        _scratch.append(scratch)
+        return made
+    scratch.cleanup()
+    return target
 
 
 def _processor() -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from biomeg_lib import sums
 from biomeg_lib.errors import InputError
 from biomeg_lib.metrics.resampling import approximate_randomisation, bootstrap, micro_f1, paired_bootstrap
 from biomeg_lib.metrics.statistics import paired_difference
@@ -30,6 +31,7 @@ def item_counts(study: Study, runs: Sequence[str]) -> np.ndarray:
         path = study.run_directory("finetune", name) / ITEMS
         if not path.is_file():
             raise InputError(path, "expected the run's test items, found none; delete the run's folder to redo it")
+        sums.check(path)
         arrays.append(pd.read_csv(path)[COUNTS].to_numpy(dtype=np.float64))
     return np.stack(arrays)
 

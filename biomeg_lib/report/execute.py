@@ -10,6 +10,7 @@ from typing import Any
 
 from traitlets.config import Config
 
+from biomeg_lib import sums
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.study import Study
 
@@ -61,6 +62,7 @@ def execute(study: Study, notebook: str, output: Path, parameters: Mapping[str, 
         Path(temporary).unlink(missing_ok=True)
         raise
     os.chmod(temporary, 0o644)
+    sums.announce(output, Path(temporary))
     os.replace(temporary, output)
     failed.unlink(missing_ok=True)
 

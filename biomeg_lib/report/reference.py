@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 
+from biomeg_lib import sums
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.files import atomic_directory
 from biomeg_lib.report.execute import render
@@ -46,7 +47,7 @@ def keep(study: Study) -> Path:
             raise InputError(path, f"expected this file, found none; run `make study PROFILE={study.profile}` first")
     with atomic_directory(out / FOLDER) as folder:
         for name in ("tables", "figures"):
-            shutil.copytree(out / name, folder / name)
+            shutil.copytree(out / name, folder / name, ignore=shutil.ignore_patterns(sums.LEDGER))
         shutil.copy(out / "findings.csv", folder)
         for run in runs:
             target = folder / "runs" / run.kind / run.name

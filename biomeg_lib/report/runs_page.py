@@ -21,6 +21,7 @@ from biomeg_lib.files import read_json
 from biomeg_lib.report.html import template
 from biomeg_lib.report.linked import Link, linked_table
 from biomeg_lib.report.tables import HEADS
+from biomeg_lib.training.rundir import state_of
 
 PAGE = "runs"
 KINDS = ("pretrain", "search", "finetune")
@@ -114,8 +115,7 @@ def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
     runs, unfinished = [], []
     for kind in KINDS:
         for path in sorted(path for path in (folder / kind).glob("*") if (path / "params.json").is_file()):
-            state = (path / "state").read_text(encoding="utf-8").strip() if (path / "state").is_file() else "no state"
-            if state == "complete" and (path / "metrics.json").is_file():
+            if (state := state_of(path)) == "complete":
                 runs.append(_read_run(kind, path))
             else:
                 unfinished.append(f"{kind} {path.name} ({state})")

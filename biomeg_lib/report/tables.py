@@ -3,12 +3,12 @@
 One row is one measurement. Scores are in per cent, as in the paper; a mean over seeds has a 95 % Student t interval.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from biomeg_lib import sums
 from biomeg_lib.benchmarks.iob import Sentence, entity_spans, read_iob
 from biomeg_lib.corpus.documents import COUNTS
 from biomeg_lib.errors import InputError
@@ -49,6 +49,7 @@ def read(path: Path) -> pd.DataFrame:
     """
     if not path.is_file():
         raise InputError(path, "expected this table, found none; make it with `make` and its file name")
+    sums.check(path)
     return pd.read_csv(path)
 
 
@@ -391,7 +392,7 @@ def without_constants(frame: pd.DataFrame) -> pd.DataFrame:
 
 def provenance(directory: Path) -> dict[str, Any]:
     """The `environment.json` of a run as text values, for a page's footer."""
-    environment = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
+    environment = read_json(directory / "environment.json")
     packages = environment.pop("packages")
     return {key: str(value) for key, value in environment.items()} | {
         "packages": {k: str(v) for k, v in packages.items()}

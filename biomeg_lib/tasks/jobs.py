@@ -100,10 +100,11 @@ def choose_point(study: Study, cell: Cell, data: Any) -> dict[str, Any]:
         run = RunDirectory(study.run_directory("search", f"{cell.name}.point{number + 1}"), params)
         optimum = TASKS[study.grids[cell.grid].task][1].optimum
         if not run.complete:
-            with run.start():
-                trained = make_arm(study, cell, point, seed, search.epochs, data).train(run, label=run.path.name)
-                best = {f"devel_{optimum}": trained.chosen[optimum]}
-                run.finish({"point": point, **best, "seconds": trained.seconds})
+            with run.start() as wanted:
+                if wanted:
+                    trained = make_arm(study, cell, point, seed, search.epochs, data).train(run, label=run.path.name)
+                    best = {f"devel_{optimum}": trained.chosen[optimum]}
+                    run.finish({"point": point, **best, "seconds": trained.seconds})
         scores.append(run.metrics[f"devel_{optimum}"])
     return points[scores.index(max(scores))]
 
@@ -127,7 +128,9 @@ def train_run(
     run = RunDirectory(study.run_directory("finetune", cell.run(seed)), params)
     if run.complete:
         return run.metrics
-    with run.start():
+    with run.start() as wanted:
+        if not wanted:
+            return run.metrics
         arm = make_arm(study, cell, point, seed, epochs, data)
         trained = arm.train(run, label=cell.run(seed), checkpoint_seconds=checkpoint_seconds)
         with evaluation_mode(arm.model):

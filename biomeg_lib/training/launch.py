@@ -9,6 +9,7 @@ On several nodes every node starts the same command, with the variables that lau
 where the first node is, and MASTER_PORT. Within a job of SLURM nothing needs to be set: `srun` starts the launchers.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -19,11 +20,12 @@ from pathlib import Path
 import torch
 
 from biomeg_lib.errors import BiomegError
+from biomeg_lib.files import locked
 from biomeg_lib.schema import Parallel
 from biomeg_lib.study import Study
 from biomeg_lib.training.pretrain import run_of
 
-FAILURE, LOG, PORT = "failure", "launcher.log", 29500
+FAILURE, LOG, LOCK, PORT = "failure", "launcher.log", "launcher.lock", 29500
 NODES = ("MASTER_ADDR", "MASTER_PORT")
 
 
@@ -31,17 +33,27 @@ def launch(study: Study, name: str) -> None:
     """Start the ranks of a run, show what the first one says, and return when all have ended well.
 
     Raises:
-        BiomegError: fewer GPUs than asked for, a run of several nodes without the address of the first, or the run has
-            failed, with the line of the rank that did.
+        BiomegError: `compile`, which is for one process; fewer GPUs than asked for; a run of several nodes without the
+            address of the first; or the run has failed, with the line of the rank that did.
         KeyboardInterrupt: on Ctrl-C, when the ranks have saved what they did.
     """
     parallel = study.pretraining[name].parallel
+    if study.compile:
+        raise BiomegError(f"{study.params_file}: compile is for runs of one process, pretraining.{name} has several")
     if torch.cuda.is_available() and torch.cuda.device_count() < parallel.gpus_per_node:
         raise BiomegError(
             f"{study.params_file}: pretraining.{name}.parallel: {parallel.gpus_per_node} GPUs a node are asked for, "
             f"{torch.cuda.device_count()} are here"
         )
     folder = run_of(study, name).path
+    # Of several nodes each has a launcher, of one only one at a time.
+    alone = locked(folder / LOCK, str(folder)) if parallel.nodes == 1 else contextlib.nullcontext()
+    with alone:
+        if not run_of(study, name).complete:
+            _launch(study, name, parallel, folder)
+
+
+def _launch(study: Study, name: str, parallel: Parallel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FAILURE).unlink(missing_ok=True)
     command = [*_arguments(study, name, parallel), "-m", "biomeg_lib.training.rank"]
@@ -55,8 +67,8 @@ def launch(study: Study, name: str) -> None:
     with open(folder / LOG, "a", encoding="utf-8") as log:
         process = subprocess.Popen(command, stderr=log, env=environment, process_group=0)
         code = _wait(process)
-    if (folder / FAILURE).is_file():
-        raise BiomegError((folder / FAILURE).read_text(encoding="utf-8").strip())
+    if (line := failure_of(folder)) is not None:
+        raise BiomegError(line)
     if code:
         raise BiomegError(f"pretraining.{name}: a rank was lost, and no restart is left; see {folder / LOG}")
 

@@ -120,7 +120,7 @@ def train(
     optimizer = make_optimizer(ranks.parameters.values(), recipe.learning_rate, recipe.weight_decay)
     autocast = bool(device.type == "cuda" and torch.cuda.is_bf16_supported())
     progress = _Tally(**(ranks.load(run, optimizer) or {}))
-    run.rewind(progress.step)
+    run.rewind(progress.step, progress.logged)
     read_every = _reading_interval(device, recipe)
     unread: list[dict[str, torch.Tensor]] = []
     figures: dict[str, float] = {}
@@ -164,6 +164,7 @@ def train(
             if stop and unread:
                 _read(unread, progress.step, recipe)  # no checkpoint of a bad loss
             if save or stop:
+                progress.logged = run.logged
                 ranks.save(run, optimizer, progress.state())
                 saved = time.monotonic()
             if stop:
@@ -280,6 +281,7 @@ class _Tally:
     evaluations: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     best: dict[str, Any] = dataclasses.field(default_factory=dict)
     best_weights: dict[str, torch.Tensor] | None = None
+    logged: int | None = None
 
     def evaluated(self, record: dict[str, Any], keep_best: str | None, model: nn.Module) -> None:
         self.evaluations.append(record)

@@ -47,8 +47,9 @@ def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SEC
         launch(study, name)
         return run.metrics
     set_up(study.threads, study.kernels)
-    with run.start():
-        run.finish(train_on(study, name, run, checkpoint_seconds))
+    with run.start() as wanted:
+        if wanted:
+            run.finish(train_on(study, name, run, checkpoint_seconds))
     return run.metrics
 
 

@@ -38,7 +38,7 @@ class Bystander(RunDirectory):
     def log(self, record: dict[str, Any]) -> None:
         pass
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int, logged: int | None = None) -> None:
         pass
 
     def save_model(self, weights: Any, config: Any) -> None:
@@ -83,7 +83,7 @@ def _train(study: Study, name: str, run: RunDirectory) -> None:
     seconds, part = 60 * parallel.checkpoint_minutes, (mesh.get_local_rank(DATA), parallel.data)
     if first:
         set_up(study.threads, study.kernels)
-        with run.start():
+        with run.start():  # `launch` has seen to it that there is something to do
             run.finish(train_on(study, name, run, seconds, spread, part))
             dist.barrier(control)  # nobody ends before the result is written
     else:

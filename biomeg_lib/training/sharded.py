@@ -1,14 +1,14 @@
 """Checkpoints of a run on several ranks: each writes what it holds, in the background; any other mesh can read it.
 
     checkpoints/step-00000020/shard-00001-....safetensors    the parts of rank 0, by torch.distributed.checkpoint
-    checkpoints/step-00000020/checkpoint.json                the loop's tally, and size and CRC-32 of each file
+    checkpoints/step-00000020/checkpoint.json                the loop's tally, and CRC-32 of it and of each file
 
 What is notable: a folder has its name only when all of it is written, the newest `KEPT` stay, and before one is read
 its files are compared with their sums. A damaged one is named, and the one before is taken. The format is safetensors
 with the place of each part in its header, so nothing is unpickled.
 """
 
-import contextlib
+import json
 import shutil
 import warnings
 import zlib
@@ -25,6 +25,7 @@ from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorage
 
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.files import read_json, write_json
+from biomeg_lib.sums import crc32
 from biomeg_lib.training.rundir import SHARDED
 
 DESCRIPTION, KEPT = "checkpoint.json", 2
@@ -63,7 +64,7 @@ class ShardedCheckpoints:
         writer = HuggingFaceStorageWriter(str(part), save_distributed=True)
         written = dcp.async_save(state, storage_writer=writer, process_group=self.group)
         self._writing = Future()
-        written.add_done_callback(_then(self._writing, lambda: self._publish(part, target, step, tally)))
+        written.add_done_callback(_then(self._writing, lambda: self._publish(part, target, tally)))
 
     def wait(self) -> None:
         """Wait for what is being written.
@@ -87,7 +88,7 @@ class ShardedCheckpoints:
         Raises:
             InputError: it is sound, and of another model.
         """
-        for folder in sorted(self.folder.glob("step-*"), reverse=True):
+        for folder in reversed(self._folders()):
             problem = self._agree(_damage(folder) if self.first else None)
             if problem is None:
                 reader = HuggingFaceStorageReader(str(folder))
@@ -104,16 +105,20 @@ class ShardedCheckpoints:
 
     def newest(self) -> int:
         """The step of the newest one, sound or not; -1 if there is none."""
-        return max((int(folder.name[5:]) for folder in self.folder.glob("step-*")), default=-1)
+        return max((int(folder.name[5:]) for folder in self._folders()), default=-1)
 
-    def _publish(self, part: Path, target: Path, step: int, tally: dict[str, Any]) -> None:
+    def _folders(self) -> list[Path]:
+        """The oldest first."""
+        return sorted(folder for folder in self.folder.glob("step-*") if folder.name[5:].isdecimal())
+
+    def _publish(self, part: Path, target: Path, tally: dict[str, Any]) -> None:
         if not self.first:
             return
-        files = {path.name: {"bytes": path.stat().st_size, "crc32": _crc(path)} for path in sorted(part.iterdir())}
-        write_json(part / DESCRIPTION, {"step": step, "tally": tally, "files": files})
+        files = {path.name: {"bytes": path.stat().st_size, "crc32": crc32(path)} for path in sorted(part.iterdir())}
+        write_json(part / DESCRIPTION, {"tally": tally, "crc32": _sum(tally), "files": files})
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
-        for old in sorted(self.folder.glob("step-*"))[:-KEPT]:
+        for old in self._folders()[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
 
     def _agree(self, problem: str | None) -> str | None:
@@ -147,13 +152,16 @@ def _reason(error: BaseException) -> str:
 def _damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, in one line that names the file; None if nothing is."""
     try:
-        for name, expected in read_json(folder / DESCRIPTION)["files"].items():
+        description = read_json(folder / DESCRIPTION)
+        if description["crc32"] != _sum(description["tally"]):
+            return f"{folder / DESCRIPTION}: expected a tally with CRC-32 {description['crc32']}, found another"
+        for name, expected in description["files"].items():
             path = folder / name
             if not path.is_file():
                 return f"{path}: expected a part of a checkpoint, found none"
             if path.stat().st_size != expected["bytes"]:
                 return f"{path}: expected {expected['bytes']:,} bytes, found {path.stat().st_size:,}"
-            if _crc(path) != expected["crc32"]:
+            if crc32(path) != expected["crc32"]:
                 return f"{path}: expected CRC-32 {expected['crc32']}, found another; it is damaged"
     except InputError as error:
         return str(error)
@@ -162,9 +170,5 @@ def _damage(folder: Path) -> str | None:
     return None
 
 
-def _crc(path: Path) -> str:
-    value = 0
-    with contextlib.closing(open(path, "rb")) as stream:
-        while block := stream.read(1 << 20):
-            value = zlib.crc32(block, value)
-    return f"{value:08x}"
+def _sum(tally: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(tally, sort_keys=True).encode())

@@ -88,7 +88,10 @@ class SentencePieceModel:
             raise Problem("expected a model that marks the start of words, found one without (add_dummy_prefix=false)")
         ids = range(self._model.get_piece_size())
         self.source = source
-        self.pieces = [self._model.id_to_piece(i) for i in ids]
+        try:
+            self.pieces = [self._model.id_to_piece(i) for i in ids]
+        except UnicodeDecodeError as error:
+            raise Problem(f"expected pieces in UTF-8, found one that is not ({error.reason})") from None
         table = {piece: i for i, piece in enumerate(self.pieces)}
         special_ids = {name: table.get(name, table.get(OTHER_NAMES[name])) for name in SPECIALS}
         self.special_ids = _special_ids(special_ids | {"[UNK]": self._model.unk_id()})

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from biomeg_lib import sums
 from biomeg_lib.errors import InputError
 from biomeg_lib.files import atomic_directory, write_json
 from biomeg_lib.vocab.characters import CHARACTERS
@@ -100,6 +101,7 @@ class Vocabulary:
                 raise InputError(
                     path / "vocab.json", f'expected "lowercase": {json.dumps(lowercase)}, found the opposite'
                 )
+            sums.check_folder(path)
             path, lowercase = path / MODELS[kind].file_name, stored
         else:
             kind = "sentencepiece" if path.suffix == ".model" else "wordpiece"
@@ -244,7 +246,7 @@ def _read_description(path: Path) -> tuple[str, bool]:
         kind, lowercase = stored["kind"], stored["lowercase"]
     except (ValueError, TypeError, KeyError):
         kind = lowercase = None
-    if kind not in MODELS or not isinstance(lowercase, bool):
+    if not isinstance(kind, str) or kind not in MODELS or not isinstance(lowercase, bool):
         raise InputError(
             path, f'expected "kind" ({" or ".join(MODELS)}) and "lowercase" (true or false), found otherwise'
         )

@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from biomeg_lib.corpus.samples import PretrainingBatch
 from biomeg_lib.errors import BiomegError
-from biomeg_lib.model import ModelConfig, PretrainingModel, config_for
+from biomeg_lib.model import ModelConfig, PretrainingModel, config_for, parallel
 from biomeg_lib.model.config import check_mesh
 from biomeg_lib.model.parallel import heads_first, heads_inside, parallelise, whole_state
 from biomeg_lib.training.loop import seed_step
@@ -138,6 +138,32 @@ def test_dropout_agrees_within_a_tensor_group_and_differs_between_data_ranks():
         assert torch.equal(first[name], second[name])
         assert torch.equal(third[name], fourth[name])
         assert not torch.equal(first[name], third[name])
+
+
+def own_heads(rank: int, config: ModelConfig) -> dict[str, torch.Tensor]:
+    """What this rank's one head adds to the first block, where all heads have the same weights."""
+    model = new_model(config)
+    with torch.no_grad():
+        attention = model.encoder.blocks[0].attention
+        for parameter in attention.qkv.parameters():
+            heads = parameter.unflatten(0, (3, config.heads, -1))
+            heads.copy_(heads[:, :1].clone().expand_as(heads))
+        columns = attention.output.weight.unflatten(1, (config.heads, -1))
+        columns.copy_(columns[:, :1].clone().expand_as(columns))
+    parallelise(model, init_device_mesh("cpu", (1, 4), mesh_dim_names=("data", "tensor")))
+    given: list[torch.Tensor] = []
+    summed = parallel.summed
+    parallel.summed = lambda x, group: given.append(x.detach()) or summed(x, group)
+    seed_step(1, 7)
+    model.loss(batch_of(0, BATCH, 0, config.vocab_size))
+    return {"attention": given[1]}  # the first is the embedding's
+
+
+def test_heads_have_masks_of_their_own():
+    same = on_ranks(4, own_heads, FOUR_HEADS)
+    assert all(torch.equal(rank["attention"], same[0]["attention"]) for rank in same)
+    found = on_ranks(4, own_heads, dataclasses.replace(FOUR_HEADS, attention_dropout=0.1))
+    assert not any(torch.equal(rank["attention"], found[0]["attention"]) for rank in found[1:])
 
 
 @pytest.mark.parametrize(

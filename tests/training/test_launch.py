@@ -146,6 +146,15 @@ def test_several_nodes_need_the_address_of_the_first(prepared, tmp_path, monkeyp
     )
 
 
+def test_what_is_compiled_has_one_process(prepared, tmp_path):
+    study = write_params(copied(prepared, tmp_path / "project"), gpus_per_node=2).model_copy(update={"compile": True})
+    with pytest.raises(BiomegError) as error:
+        launch.launch(study, RUN)
+    assert str(error.value) == (
+        "params/nano.yaml: compile is for runs of one process, pretraining.nano-bio has several"
+    )
+
+
 def test_fewer_gpus_than_asked_for(prepared, tmp_path, monkeypatch):
     root = copied(prepared, tmp_path / "project")
     study = write_params(root, gpus_per_node=4)

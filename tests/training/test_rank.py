@@ -88,7 +88,7 @@ def test_a_run_of_one_process_goes_on_on_several(prepared, tmp_path, monkeypatch
     check_as_alone(prepared, root)
 
 
-@pytest.mark.parametrize("damage", ["cut off", "a bit", "gone", "no description"])
+@pytest.mark.parametrize("damage", ["cut off", "a bit", "gone", "no description", "another step"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(prepared, stopped, tmp_path, capfd, damage):
     root = copied(stopped, tmp_path / "project")
     folder = run_of(root) / "checkpoints"
@@ -105,7 +105,11 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(prepared, sto
         part.unlink()
     else:
         part = newer / "checkpoint.json"
-        part.write_text("{")
+        text = part.read_text()
+        part.write_text(
+            text.replace(f'"step": {STOP},', f'"step": {STOP + 1},', 1) if damage == "another step" else "{"
+        )
+        assert part.read_text() != text
     pretrain.pretrain(write_params(root), RUN)
     said = capfd.readouterr().out
     assert f"{part}: expected" in said

@@ -1,6 +1,7 @@
 """A run's folder: reused, resumed or refused; files that are whole; a lock that dies with its holder."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -32,7 +33,8 @@ def test_states_over_the_life_of_a_run(tmp_path):
 
 
 def test_other_params_are_refused_and_the_difference_is_shown(tmp_path):
-    with RunDirectory(tmp_path, {"rate": 0.1, "model": {"layers": 2}, "seed": 1}).start() as run:
+    run = RunDirectory(tmp_path, {"rate": 0.1, "model": {"layers": 2}, "seed": 1})
+    with run.start():
         run.finish({})
     other = RunDirectory(tmp_path, {"rate": 0.1, "model": {"layers": 4, "heads": 2}, "seed": 1})
     for use in (lambda: other.complete, lambda: other.start().__enter__()):
@@ -52,13 +54,84 @@ def test_a_run_without_a_result_is_no_complete_run(tmp_path):
     assert not run.complete
 
 
-def test_two_processes_do_not_share_a_run(tmp_path):
+def test_who_comes_second_waits_and_has_nothing_left_to_do(tmp_path, capfd):
     first, second = RunDirectory(tmp_path, {}), RunDirectory(tmp_path, {})
-    with first.start():
-        with pytest.raises(BiomegError, match="another process is at work"), second.start():
-            pass
-        first.finish({})
-    assert second.complete
+    wanted = []
+
+    def wait():
+        with second.start() as left_to_do:
+            wanted.append(left_to_do)
+
+    waiting = threading.Thread(target=wait)
+    with first.start() as left_to_do:
+        assert left_to_do
+        waiting.start()
+        said = ""
+        while not said.endswith("\n"):
+            assert waiting.is_alive()
+            said += capfd.readouterr().err
+        assert said == f"biomeg: {tmp_path}: process {os.getpid()} on {os.uname().nodename} is at work on it; waiting\n"
+        first.finish({"f1": 0.5})
+    waiting.join()
+    assert wanted == [False]
+    assert second.metrics == {"f1": 0.5}
+
+
+def test_a_run_is_complete_even_if_its_state_was_never_written(tmp_path):
+    run = RunDirectory(tmp_path, {})
+    with run.start():
+        run.save_checkpoint({"step": 1})
+        run.finish({"f1": 0.5})
+    (tmp_path / "state").write_text("rvnning\n")
+    assert run.complete
+    (tmp_path / "state").unlink()
+    assert run.complete
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "metrics.jsonl", "model.safetensors", "model.json"])
+def test_what_is_damaged_is_refused_by_name(tmp_path, name):
+    run = RunDirectory(tmp_path, {})
+    model = PretrainingModel(config_for("tiny", 128))
+    with run.start():
+        run.log({"step": 1, "loss": 2.0})
+        run.save_model(model.state_dict(), model.config)
+        run.finish({"f1": 0.5})
+    path = tmp_path / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=rf"{name}: expected CRC-32 \w{{8}}, found \w{{8}}: it is damaged"):
+        _ = run.metrics, read_log(tmp_path), load_weights(tmp_path)
+
+
+def test_a_checkpoint_knows_the_log(tmp_path):
+    run = RunDirectory(tmp_path, {})
+    run.rewind(0)
+    for step in (10, 20):
+        run.log({"step": step, "loss": 1.25})
+    known = run.logged
+    run.log({"step": 30, "loss": 1.0})
+    again = RunDirectory(tmp_path, {})
+    again.rewind(20, known)
+    assert again.logged == known
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text().replace("1.25", "1.26", 1))
+    with pytest.raises(InputError, match="expected what was logged up to step 20"):
+        RunDirectory(tmp_path, {}).rewind(20, known)
+    path.write_text('{"step": 10}\n[]\n')
+    with pytest.raises(InputError, match=r"metrics.jsonl:2: expected JSON with a step"):
+        RunDirectory(tmp_path, {}).rewind(20)
+
+
+def test_what_a_kill_left_goes_with_the_next_start(tmp_path):
+    run = RunDirectory(tmp_path, {})
+    (tmp_path / ".checkpoint.pt.abc.part").write_text("half")
+    (tmp_path / ".tmpXYZ").write_text("of safetensors")
+    with run.start():
+        run.finish({})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("environment.json", "lock", "metrics.json", "params.json", "state", "sums.txt")
+    ]
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path):

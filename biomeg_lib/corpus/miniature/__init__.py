@@ -103,7 +103,7 @@ def _complete(directory: Path, wanted: str) -> bool:
     try:
         manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
         return manifest["version"] == wanted and all(
-            (directory / name).stat().st_size == manifest["files"][name]["bytes"] for name in FILES
+            sha256(directory / name) == manifest["files"][name]["sha256"] for name in FILES
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
