@@ -18,7 +18,7 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_TOP_PAD_ := 268435456
 
-.PHONY: study test test-slow lab bench lint clean-venv FORCE
+.PHONY: study test test-slow faults lab bench lint clean-venv FORCE
 .DEFAULT_GOAL := study
 
 study: $(VENV)/installed
@@ -34,6 +34,11 @@ test: $(VENV)/installed
 # Minutes of training on real data: that the network learns each task.
 test-slow: $(VENV)/installed
 	@$(BIN)/python -m pytest -m slow -s
+
+# Hours: kills, full disks, damage and fuzzing, and docs/reliability.md with what came of them.
+faults: $(VENV)/installed
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[faults]'
+	@$(BIN)/python tests/faults/reliability.py
 
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab --notebook-dir=notebooks
