@@ -12,6 +12,7 @@ import lxml.html
 import numpy as np
 import pytest
 
+from biomeg_lib.files import write_if_changed
 from biomeg_lib.report import findings, tables
 from biomeg_lib.study import Study, load
 
@@ -45,7 +46,7 @@ def test_so_do_those_of_runs_that_learned_something(finished):
         metrics = json.loads(path.read_text(encoding="utf-8"))
         for split in ("devel", "test"):
             metrics[split] |= {key: numbers.random() for key in ("precision", "recall", "f1")}
-        path.write_text(json.dumps(metrics), encoding="utf-8")
+        write_if_changed(path, json.dumps(metrics))
     runs = tables.runs(finished, "ner")
     made = {
         "ner_runs": runs,
@@ -113,7 +114,7 @@ def test_another_score_of_a_run_is_a_complaint_wherever_it_went(finished):
     path = finished.run_directory("finetune", "small.chem.nano-bio.pretrained.piece.seed1") / "metrics.json"
     metrics = json.loads(path.read_text(encoding="utf-8"))
     metrics["test"]["f1"] += 0.01
-    path.write_text(json.dumps(metrics), encoding="utf-8")
+    write_if_changed(path, json.dumps(metrics))
     complaints = audit.audit(finished)
     for place in ("ner_runs.csv", "ner.csv", "labeling.csv", "start.csv", "vocab_f1.csv", "findings.csv: C3"):
         assert any(line.startswith(place) for line in complaints), place

@@ -109,6 +109,8 @@ def test_make_study_in_stages(tmp_path, work):
     scripts = {"biomeg": "#!/bin/sh\n", "python": f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} "$@"\n'}
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "installed").touch()
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "any.yaml").write_text("profile: any\ntitle: Any\ndescription: For tests.\nseeds: [1]\n")
 
     def study(snakemake: str, *arguments: str) -> tuple[int, str]:
         for name, text in {**scripts, "snakemake": f"#!/bin/sh\n{snakemake}\n"}.items():

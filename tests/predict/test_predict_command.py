@@ -11,6 +11,7 @@ from biomeg_lib.benchmarks.iob import read_iob
 from biomeg_lib.benchmarks.pairs import read_mrpc
 from biomeg_lib.benchmarks.questions import read_squad
 from biomeg_lib.cli import main
+from biomeg_lib.files import write_if_changed
 from biomeg_lib.predict import command
 from biomeg_lib.predict.score import score
 from biomeg_lib.tasks.jobs import load_benchmark
@@ -246,13 +247,13 @@ def test_a_run_that_learned_to_withhold_answers(run_of, tmp_path):
     written = metrics.read_text()
     try:
         for threshold, withheld in ((1e6, False), (-1e6, True)):
-            metrics.write_text(json.dumps(json.loads(written) | {"threshold": threshold}))
+            write_if_changed(metrics, json.dumps(json.loads(written) | {"threshold": threshold}))
             command.predict(run, path, tmp_path / "out.jsonl")
             (record,) = map(json.loads, read(tmp_path / "out.jsonl").splitlines())
             assert (record["answer"] == "") == withheld
             assert (record["start"] is None) == withheld
     finally:
-        metrics.write_text(written)
+        write_if_changed(metrics, written)
 
 
 def test_progress_goes_to_stderr_now_and_then(capsys, monkeypatch):

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 from nano import PARAMS
 
+from biomeg_lib.files import locked
 from biomeg_lib.study import load
 from biomeg_lib.training.rundir import RunDirectory, read_log
 
@@ -45,5 +46,5 @@ def test_ctrl_c_during_training(fresh):
     assert logged <= run.load_checkpoint()["tally"]["step"] < logged + 20  # a line in the log every 20 steps
     assert not list(output.parent.iterdir())
     assert not list(run.path.glob(".*"))
-    with run._lock():  # so the kernel has ended, too
+    with locked(run.path / "lock", "the run"):  # so the kernel has ended, too
         pass

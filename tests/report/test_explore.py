@@ -194,6 +194,7 @@ def test_runs_that_are_cut_short_or_made_otherwise_are_no_choice(study):
     for name in study.pretraining:
         finish(study, name)
     (study.run_directory("pretrain", "nano-bio") / "state").write_text("running\n")
+    (study.run_directory("pretrain", "nano-bio") / "sums.txt").unlink()
     params = study.run_directory("pretrain", "other") / "params.json"
     params.write_text(params.read_text().replace('"seed": 7', '"seed": 8'))
     assert explore.complete_pretraining(study) == ["further"]
