@@ -113,6 +113,7 @@ def page(results: dict[str, dict]) -> str:
         ("All stages with clocks that jump", counts["clocks that jump"]),
         ("**Lost, wrong or badly said**", len(wrong)),
     ]
+    rows = [row for row in rows if row[1] or row[0].startswith("**")]
     lines = ["# Reliability", "", INTRODUCTION, "| What was tried | times |", "| --- | ---: |"]
     lines += [f"| {name} | {count:,} |" for name, count in rows]
     if fuzzed := results.get("fuzz", {}).get("readers"):
