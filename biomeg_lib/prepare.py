@@ -158,11 +158,13 @@ def check_made(study: Study) -> None:
 
 
 def _is_made(folder: Path, params: dict[str, Any]) -> bool:
+    if not (folder / PARAMS).is_file():
+        return False
     for path, problem in sums.problems_of(folder):
         print(f"biomeg: {path}: {problem}: it is damaged, and made anew", file=sys.stderr, flush=True)
         return False
     refuse_other_params(folder, params)
-    return (folder / PARAMS).is_file()
+    return True
 
 
 def _finish(folder: Path, params: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from biomeg_lib import sums
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.files import locked, sweep
+from biomeg_lib.made import PARAMS
 from biomeg_lib.study import Study, load
 from biomeg_lib.training.rundir import state_of, tidy
 
@@ -46,21 +47,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def mend(study: Study) -> Iterator[str]:
     """Take away what is damaged of a study that nobody is at work on; says for each what it was, a line."""
     out = study.outputs
-    for folder in sorted(path for stage in STAGES for path in (out / stage).glob("*") if path.is_dir()):
+    for folder in sorted(path.parent for stage in STAGES for path in (out / stage).glob(f"*/{PARAMS}")):
         for path, problem in sums.problems_of(folder):
             shutil.rmtree(folder)
             yield f"{_shown(study, path)}: {problem}: it is damaged, and {folder.name} is made again"
             break
     for folder in sorted(path for path in (out / "runs").glob("*/*") if path.is_dir()):
+        complete = state_of(folder) == "complete"
         for path, problem in sums.problems_of(folder):
-            aside = _aside(out, folder)
-            yield f"{_shown(study, path)}: {problem}: it is damaged; the run is kept in {aside}, and made again"
-            break
+            if complete or path.is_file():  # a kill may come between a checkpoint's line and the checkpoint
+                aside = _aside(out, folder)
+                yield f"{_shown(study, path)}: {problem}: it is damaged; the run is kept in {aside}, and made again"
+                break
         else:
-            if state_of(folder) == "complete":
+            if complete:
                 tidy(folder)
     for folder in (out / name for name in PRODUCTS):
         sweep(folder)
+        sweep(folder, ".*.ipynb")
         for path, problem in sums.problems_of(folder):
             if path.is_file():
                 path.unlink()

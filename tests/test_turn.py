@@ -87,6 +87,34 @@ def test_damage_is_taken_away_and_a_run_is_kept(nano, tmp_path):
     assert list(turn.mend(study)) == []
 
 
+def test_what_a_kill_left_is_no_damage(fresh):
+    run = RunDirectory(fresh.run_directory("pretrain", "nano-bio"), {})
+    with pytest.raises(KeyboardInterrupt), run.start():  # noqa: PT012 - it is announced inside
+        sums.announce(run.path / "checkpoint.pt", b"never written")
+        raise KeyboardInterrupt
+    (fresh.outputs / "notebooks").mkdir()
+    (fresh.outputs / "notebooks" / ".vocab.abc.ipynb").touch()
+    assert list(turn.mend(fresh)) == []
+    assert run.state == "failed"
+    assert not list((fresh.outputs / "notebooks").iterdir())
+    run.save_checkpoint({"step": 1})
+    assert list(turn.mend(fresh)) == []
+    (run.path / "checkpoint.pt").write_bytes(b"something else")
+    (line,) = turn.mend(fresh)
+    assert "checkpoint.pt" in line
+
+
+def test_a_stage_that_was_killed_before_its_end_is_made_and_not_called_damaged(fresh, nano, capfd):
+    (fresh.outputs / "vocabularies").unlink()
+    shutil.copytree(nano.outputs / "vocabularies", fresh.outputs / "vocabularies")
+    params = fresh.vocabulary_directory("bio") / "params.json"
+    params.unlink()  # its line is there
+    assert list(turn.mend(fresh)) == []
+    prepare.ensure_vocabulary(fresh, "bio")
+    assert params.is_file()
+    assert "damaged" not in capfd.readouterr().err
+
+
 def test_what_is_asked_for_is_made_again_and_what_is_read_is_refused(fresh, nano, capfd):
     for name in ("corpora", "vocabularies", "shards"):
         (fresh.outputs / name).unlink()

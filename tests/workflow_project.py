@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from nano import PARAMS
 
 ROOT = Path(__file__).resolve().parent.parent
+TIMES = ["Seconds", "Tokens/s", "GFLOP/s"]  # columns which alone may differ between two runs
 
 
 def params() -> dict:
@@ -55,6 +57,12 @@ def new_project(folder: Path) -> None:
     shutil.copy(ROOT / "Snakefile", folder)
     (folder / "params").mkdir()
     (folder / "params" / "nano.yaml").write_text(yaml.safe_dump(params(), sort_keys=False))
+
+
+def tables_of(outputs: Path) -> dict[str, pd.DataFrame]:
+    """All tables of a study, without what was measured in seconds."""
+    paths = [*sorted((outputs / "tables").glob("*.csv")), outputs / "findings.csv"]
+    return {path.name: pd.read_csv(path).drop(columns=TIMES, errors="ignore") for path in paths}
 
 
 @pytest.fixture(scope="session")

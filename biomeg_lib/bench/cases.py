@@ -73,7 +73,7 @@ PLANS: tuple[Plan, ...] = (
         case="memory-mini",
         unit="MB",
         peers=("eager, fp32",),
-        settings={**MINI, "batch": 128},
+        settings={**MINI, "batch": 64},
         quick=NANO,
         fresh=True,
     ),

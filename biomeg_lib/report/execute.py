@@ -1,6 +1,7 @@
 """Notebooks, executed headlessly by papermill, and the report made of them."""
 
 import datetime
+import logging
 import os
 import tempfile
 import warnings
@@ -28,6 +29,9 @@ def execute(study: Study, notebook: str, output: Path, parameters: Mapping[str, 
     """
     import papermill  # here, since it takes a second to import
 
+    # What goes wrong is said once, below; these add that a kernel has died, which after Ctrl-C it may at any moment.
+    for name in ("papermill", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     source = study.root / "notebooks" / f"{notebook}.ipynb"
     if not source.is_file():
         known = ", ".join(sorted(path.stem for path in source.parent.glob("*.ipynb")))

@@ -74,6 +74,13 @@ def arm_oneself(how: str, at: int) -> None:
     ctypes.CDLL(os.environ["LD_PRELOAD"]).faults_arm(HOWS.index(how), ctypes.c_uint64(at))
 
 
+def count_oneself() -> int:
+    """`Faults.count`, likewise."""
+    function = ctypes.CDLL(os.environ["LD_PRELOAD"]).faults_count
+    function.restype = ctypes.c_uint64
+    return int(function())
+
+
 def damage(path: Path, kind: str, chance: random.Random) -> str:
     """Damage a file that is not empty; says what was done.
 

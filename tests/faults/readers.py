@@ -10,7 +10,7 @@ import io
 import json
 import tarfile
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import nano
@@ -316,8 +316,3 @@ def _checkpoints(folder: Path) -> dict[str, Reader]:
             "a.nemo", read("a.nemo"), (_package({"model_config.yaml": b"a: 1", "model_weights.ckpt": seeds["zip"]}),)
         ),
     }
-
-
-def names_of(readers: Iterable[str]) -> str:
-    """For messages."""
-    return ", ".join(readers)

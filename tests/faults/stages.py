@@ -10,9 +10,9 @@ for times of day and durations; what is refused must be one line that names the 
 
 import argparse
 import dataclasses
-import functools
 import hashlib
 import http.server
+import itertools
 import json
 import os
 import random
@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "faults")]
 
 import nano  # noqa: E402
 import yaml  # noqa: E402
-from injected import Faults, arm_oneself, build, damage  # noqa: E402
+from injected import Faults, arm_oneself, build, count_oneself, damage  # noqa: E402
 
 from biomeg_lib import catalogue, prepare, sources, sums, turn  # noqa: E402
 from biomeg_lib.errors import BiomegError  # noqa: E402
@@ -132,7 +132,7 @@ class Trials:
     """
 
     def __init__(self, folder: Path, url: str):
-        self.folder, self.url = folder, url
+        self.folder, self.url, self.numbers = folder, url, itertools.count()
         self.counts: Counter[str] = Counter()
         calm = folder / "calm"
         for name in ("params", "notebooks"):
@@ -197,19 +197,15 @@ class Trials:
             code, message = 1, f"{error.filename or 'a file'}: {error.strerror or error}"
         except BaseException:
             code, message = 2, traceback.format_exc()
-        operations = arm_count()
+        operations = count_oneself()
         arm_oneself("count", 0)
         said.write_text(message)
         counted.write_text(str(operations))
         return code
 
-    @functools.cached_property
-    def number(self) -> Iterator[int]:
-        return iter(range(10**9))
-
     def copy(self, without: str | None = None) -> Path:
         """The calm project once more; without what a stage and those after it leave."""
-        project = self.folder / f"trial{next(self.number)}"
+        project = self.folder / f"trial{next(self.numbers)}"
         shutil.copytree(self.folder / "calm", project, symlinks=True)
         if without is not None:
             for stage in list(STAGES)[list(STAGES).index(without) :]:
@@ -315,15 +311,6 @@ def contents(project: Path) -> dict[str, str]:
             data = json.dumps({key: value for key, value in values.items() if key not in TIMES}).encode()
         found[str(path.relative_to(project))] = hashlib.sha256(data).hexdigest()
     return found
-
-
-def arm_count() -> int:
-    """Operations of this process since it was armed."""
-    import ctypes
-
-    function = ctypes.CDLL(os.environ["LD_PRELOAD"]).faults_count
-    function.restype = ctypes.c_uint64
-    return int(function())
 
 
 def trials_of(options: argparse.Namespace, chance: random.Random) -> Iterator[tuple[str, tuple]]:

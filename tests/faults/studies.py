@@ -21,15 +21,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
-
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "faults")]
 
 from injected import Faults, build, damage  # noqa: E402
-from workflow_project import new_project, options_of_make  # noqa: E402
+from workflow_project import new_project, options_of_make, tables_of  # noqa: E402
 
-TIMES = ["Seconds", "Tokens/s", "GFLOP/s"]
 PATIENCE = 3600  # seconds
 MOST = 40  # commands that a study may take
 
@@ -196,12 +193,6 @@ class Studies:
         for name, frame in self.expected.items():
             if not frame.equals(found[name]):
                 raise Wrong(f"{what}: {name} differs")
-
-
-def tables_of(outputs: Path) -> dict[str, pd.DataFrame]:
-    """All tables of a study, without what was measured in seconds."""
-    paths = [*sorted((outputs / "tables").glob("*.csv")), outputs / "findings.csv"]
-    return {path.name: pd.read_csv(path).drop(columns=TIMES, errors="ignore") for path in paths}
 
 
 def trials_of(options: argparse.Namespace) -> Iterator[tuple[str, tuple]]:

@@ -1,8 +1,10 @@
 """The CPU's kernels against float64 and against plain PyTorch, on odd shapes and hostile values."""
 
 import itertools
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -279,3 +281,24 @@ def test_a_missing_compiler_is_a_reason(tmp_path):
     assert done.stdout.startswith("kernels: torch (")
     assert "no such target" in done.stdout
     assert not list(tmp_path.rglob("*.so"))
+
+
+def test_a_damaged_library_is_compiled_anew_and_one_that_cannot_be_kept_is_used(tmp_path):
+    """Other kernels would give other last digits, so neither may end in those of plain PyTorch."""
+
+    def described(cache: Path) -> str:
+        code = "import torch; from biomeg_lib import kernels; print(kernels.describe(torch.device('cpu')))"
+        environment = {**os.environ, "BIOMEG_CACHE": str(cache)}
+        return subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    expected = described(tmp_path)
+    (library,) = (tmp_path / "kernels").glob("*.so")
+    whole = library.read_bytes()
+    library.write_bytes(whole[: len(whole) // 2])
+    assert described(tmp_path) == expected
+    assert library.stat().st_size == len(whole)
+    (tmp_path / "file").touch()
+    assert described(tmp_path / "file") == expected
+    assert not expected.startswith("kernels: torch")

@@ -1,5 +1,6 @@
 """Pre-training on the miniature: it learns, it repeats, and kill -9 at any step changes no bit of the result."""
 
+import json
 import random
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import torch
 
 from biomeg_lib.corpus.samples import PretrainingSamples
 from biomeg_lib.corpus.shards import open_split
+from biomeg_lib.errors import InputError
 from biomeg_lib.files import read_json, sha256
 from biomeg_lib.study import Study
 from biomeg_lib.training.pretrain import heldout_figures, load_pretrained, pretrain, spread
@@ -102,3 +104,25 @@ def test_held_out_figures_are_means_over_pieces_and_windows(nano, undisturbed):
 def test_spread():
     assert spread(10, 5) == {2, 4, 6, 8, 10}
     assert spread(3, 10) == {1, 2, 3}
+
+
+def test_a_log_that_was_changed_is_refused_when_the_run_goes_on(fresh, monkeypatch):
+    calls = []
+
+    def fails_at_the_third(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise RuntimeError("a fault")
+        return heldout_figures(*arguments)
+
+    monkeypatch.setattr("biomeg_lib.training.pretrain.heldout_figures", fails_at_the_third)
+    with pytest.raises(RuntimeError, match="a fault"):
+        pretrain(fresh, "nano-bio", 0.0)
+    log = fresh.run_directory("pretrain", "nano-bio") / "metrics.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    record = json.loads(lines[0])
+    log.write_text(json.dumps(record | {"tokens": record["tokens"] + 1}) + "\n" + "".join(lines[1:]))
+    with pytest.raises(InputError, match=r"metrics.jsonl: expected what was logged up to step \d+, found something"):
+        pretrain(fresh, "nano-bio", 0.0)
+    log.write_text("".join(lines))
+    assert pretrain(fresh, "nano-bio", 0.0)["tokens"] > 0
