@@ -18,7 +18,7 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_TOP_PAD_ := 268435456
 
-.PHONY: study test test-slow faults lab bench lint clean-venv FORCE
+.PHONY: study test test-slow faults lab bench pins audit FORCE
 .DEFAULT_GOAL := study
 
 study: $(VENV)/installed
@@ -37,7 +37,7 @@ test-slow: $(VENV)/installed
 
 # Hours: kills, full disks, damage and fuzzing, and docs/reliability.md with what came of them.
 faults: $(VENV)/installed
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[faults]'
+	@$(PINNED) --requirement requirements/faults.txt
 	@$(BIN)/python tests/faults/reliability.py
 
 lab: $(VENV)/installed
@@ -47,12 +47,35 @@ lab: $(VENV)/installed
 bench: $(VENV)/installed
 	@$(BIN)/biomeg bench $(if $(CASES),--cases $(CASES))
 
-# torch first, and alone: its own line keeps pip from weighing other builds of it against the rest.
-$(VENV)/installed: pyproject.toml constraints.txt
+# Every file that is installed has to have a hash of requirements/. torch comes first, and in two steps: pip is to choose
+# the build as it does without hashes, and then to compare it. What a CUDA build asks for besides has no hash there, only
+# the versions in its metadata; other builds ask for nothing. The project itself comes last.
+PINNED = $(BIN)/pip install --quiet --no-deps --require-hashes
+TORCH := $(VENV)/torch
+$(VENV)/installed: pyproject.toml constraints.txt $(wildcard requirements/*.txt)
 	$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip show --quiet torch 2>/dev/null || $(BIN)/pip download --quiet --no-deps --constraint constraints.txt --dest $(TORCH) torch
+	@test ! -d $(TORCH) || $(PINNED) --no-index --find-links $(TORCH) --requirement requirements/torch.txt
+	@rm -rf $(TORCH)
+	$(PINNED) --requirement requirements/all.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# After a change of versions in constraints.txt: their hashes, for all platforms, by uv (which has to be installed).
+# torch has a file of its own, by hand, for the builds of it that do not lie in the package index.
+CUDA := cublas cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 cufft cufile curand cusolver cusparse cusparselt-cu13 \
+	nccl-cu13 nvjitlink nvshmem-cu13 nvtx
+LEFT_OUT := torch triton cuda-bindings cuda-pathfinder cuda-toolkit $(addprefix nvidia-,$(CUDA))
+COMPILE = uv pip compile --quiet --universal --python-version 3.11.7 --generate-hashes --no-header --no-annotate \
+	--constraint constraints.txt
+pins:
+	$(COMPILE) pyproject.toml --extra dev $(addprefix --no-emit-package ,$(LEFT_OUT)) --output-file requirements/all.txt
+	echo atheris | $(COMPILE) - --output-file requirements/faults.txt
+
+# Known weaknesses of the pinned packages, asked of the package index by pip-audit (which has to be installed).
+audit:
+	pip-audit --no-deps --disable-pip $(foreach file,$(wildcard requirements/*.txt),--requirement $(file))
 
 # outputs/<profile>/... : one product, with whatever it hangs on
 outputs/%: FORCE $(VENV)/installed

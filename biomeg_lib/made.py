@@ -1,14 +1,23 @@
-"""What a folder of outputs was made with: its `params.json`, and the refusal to mix it with other params."""
+"""A folder of outputs: its lock, what it was made with (`params.json`), and the refusal to mix it with other params."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from biomeg_lib.errors import BiomegError
-from biomeg_lib.files import read_json
+from biomeg_lib.files import locked, read_json, sweep
 
 PARAMS = "params.json"
+
+
+@contextlib.contextmanager
+def alone(folder: Path, part: str = "") -> Iterator[None]:
+    """Hold a stage's folder, or a part of it; the lock is outside, since the folder is replaced as a whole."""
+    with locked(folder.parent / f".{folder.name}{part}.lock", str(folder)):
+        sweep(folder.parent, f".{folder.name}.*.part")
+        yield
 
 
 def refuse_other_params(folder: Path, params: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ made with other params is refused, so that nothing later mixes two of them. A fo
 anew where it is asked for; what is read is compared with its checksums first. Of two processes one waits for the other.
 """
 
-import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,9 @@ from biomeg_lib import sums
 from biomeg_lib.corpus import documents
 from biomeg_lib.corpus.shards import build_shards
 from biomeg_lib.errors import BiomegError
-from biomeg_lib.files import json_text, locked, sweep, write_if_changed, write_json
+from biomeg_lib.files import json_text, write_if_changed, write_json
 from biomeg_lib.inputs import corpus_files, file_of, list_corpus
-from biomeg_lib.made import PARAMS, refuse_other_params
+from biomeg_lib.made import PARAMS, alone, refuse_other_params
 from biomeg_lib.params import suggestion
 from biomeg_lib.schema import SentencePieceModel, WordPieceFile
 from biomeg_lib.study import Study
@@ -27,7 +26,7 @@ from biomeg_lib.vocab import Vocabulary
 def prepare_corpus(study: Study, name: str, keep_parts: bool = False) -> dict[str, Any]:
     """Read a corpus into `outputs/<profile>/corpora/<name>`; returns its counts. `keep_parts`: see `build_corpus`."""
     _known(study, name, "corpus", study.corpora)
-    with _alone(study.corpus_directory(name)):
+    with alone(study.corpus_directory(name)):
         return _make_corpus(study, name, keep_parts)
 
 
@@ -66,7 +65,7 @@ def prepare_corpus_part(study: Study, name: str, which: str) -> str:
             f"found {found}"
         )
     file, folder = listed[numbers[0] - 1], study.corpus_directory(name)
-    with _alone(folder, f".{numbers[0]:05}"):
+    with alone(folder, f".{numbers[0]:05}"):
         documents.read_part(file.locate(), numbers[0], file.format, folder)
     return file.name
 
@@ -74,7 +73,7 @@ def prepare_corpus_part(study: Study, name: str, which: str) -> str:
 def prepare_vocabulary(study: Study, name: str) -> Vocabulary:
     """Take a published vocabulary, or learn one on a corpus, into `outputs/<profile>/vocabularies/<name>`."""
     _known(study, name, "vocabulary", study.vocabularies)
-    with _alone(study.vocabulary_directory(name)):
+    with alone(study.vocabulary_directory(name)):
         return _make_vocabulary(study, name)
 
 
@@ -96,7 +95,7 @@ def prepare_shards(study: Study, corpus: str, vocabulary: str) -> dict[str, Any]
     """Tokenise a corpus into `outputs/<profile>/shards/<corpus>.<vocabulary>`; returns the counts of its splits."""
     _known(study, corpus, "corpus", study.corpora)
     _known(study, vocabulary, "vocabulary", study.vocabularies)
-    with _alone(study.shards_directory(corpus, vocabulary)):
+    with alone(study.shards_directory(corpus, vocabulary)):
         return _make_shards(study, corpus, vocabulary)
 
 
@@ -116,7 +115,7 @@ def _make_shards(study: Study, corpus: str, vocabulary: str) -> dict[str, Any]:
 def ensure_corpus(study: Study, name: str) -> None:
     """Make a corpus, unless it is there."""
     _known(study, name, "corpus", study.corpora)
-    with _alone(study.corpus_directory(name)):
+    with alone(study.corpus_directory(name)):
         if not _is_made(study.corpus_directory(name), _corpus_params(study, name)):
             _make_corpus(study, name)
 
@@ -124,7 +123,7 @@ def ensure_corpus(study: Study, name: str) -> None:
 def ensure_vocabulary(study: Study, name: str) -> Vocabulary:
     """A vocabulary, made first if it is not there yet, and before it the corpus it is learned on."""
     _known(study, name, "vocabulary", study.vocabularies)
-    with _alone(study.vocabulary_directory(name)):
+    with alone(study.vocabulary_directory(name)):
         if _is_made(study.vocabulary_directory(name), _vocabulary_params(study, name)):
             return Vocabulary.load(study.vocabulary_directory(name))
         spec = study.vocabularies[name]
@@ -136,7 +135,7 @@ def ensure_vocabulary(study: Study, name: str) -> Vocabulary:
 def ensure_shards(study: Study, corpus: str, vocabulary: str) -> None:
     """Make the token shards of a corpus, and before them corpus and vocabulary, unless they are there."""
     ensure_vocabulary(study, vocabulary)
-    with _alone(study.shards_directory(corpus, vocabulary)):
+    with alone(study.shards_directory(corpus, vocabulary)):
         if not _is_made(study.shards_directory(corpus, vocabulary), _shards_params(study, corpus, vocabulary)):
             ensure_corpus(study, corpus)
             _make_shards(study, corpus, vocabulary)
@@ -170,14 +169,6 @@ def _is_made(folder: Path, params: dict[str, Any]) -> bool:
 def _finish(folder: Path, params: dict[str, Any]) -> None:
     sums.seal(folder)
     write_if_changed(folder / PARAMS, json_text(params))
-
-
-@contextlib.contextmanager
-def _alone(folder: Path, part: str = "") -> Iterator[None]:
-    """Hold a stage's folder; the lock is outside it, since it is replaced as a whole."""
-    with locked(folder.parent / f".{folder.name}{part}.lock", str(folder)):
-        sweep(folder.parent, f".{folder.name}.*.part")
-        yield
 
 
 def _corpus_params(study: Study, name: str) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from pathlib import Path
 from biomeg_lib import sums
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.files import locked, sweep
-from biomeg_lib.made import PARAMS
+from biomeg_lib.made import PARAMS, alone
 from biomeg_lib.study import Study, load
-from biomeg_lib.training.rundir import state_of, tidy
+from biomeg_lib.training.rundir import LOCK as RUN_LOCK
+from biomeg_lib.training.rundir import RESULT, state_of, tidy
 
 LOCK, DAMAGED = ".lock", "damaged"
+PARTS = ".parts"  # of a corpus that is being read
 STAGES, PRODUCTS = ("corpora", "vocabularies", "shards"), ("", "tables", "figures", "notebooks", "report")
 
 
@@ -45,23 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def mend(study: Study) -> Iterator[str]:
-    """Take away what is damaged of a study that nobody is at work on; says for each what it was, a line."""
+    """Take away what is damaged of a study, or half-made; says for each damage what it was, a line.
+
+    What a command that was killed has started may still be at work: that is waited for.
+    """
     out = study.outputs
-    for folder in sorted(path.parent for stage in STAGES for path in (out / stage).glob(f"*/{PARAMS}")):
-        for path, problem in sums.problems_of(folder):
-            shutil.rmtree(folder)
-            yield f"{_shown(study, path)}: {problem}: it is damaged, and {folder.name} is made again"
-            break
+    for stage in STAGES:
+        for folder in sorted(path for path in (out / stage).glob("[!.]*") if path.is_dir() and path.suffix != PARTS):
+            with alone(folder):
+                yield from _mend_stage(study, folder)
     for folder in sorted(path for path in (out / "runs").glob("*/*") if path.is_dir()):
-        complete = state_of(folder) == "complete"
-        for path, problem in sums.problems_of(folder):
-            if complete or path.is_file():  # a kill may come between a checkpoint's line and the checkpoint
-                aside = _aside(out, folder)
-                yield f"{_shown(study, path)}: {problem}: it is damaged; the run is kept in {aside}, and made again"
-                break
-        else:
-            if complete:
-                tidy(folder)
+        with locked(folder / RUN_LOCK, str(folder.relative_to(study.root))):
+            yield from _mend_run(study, folder)
+    # Of results that a job was to change, snakemake keeps copies, and puts them back when the job fails; those that a
+    # kill has left are of another job.
+    shutil.rmtree(study.root / ".snakemake" / "backup" / out.relative_to(study.root), ignore_errors=True)
     for folder in (out / name for name in PRODUCTS):
         sweep(folder)
         sweep(folder, ".*.ipynb")
@@ -69,6 +69,29 @@ def mend(study: Study) -> Iterator[str]:
             if path.is_file():
                 path.unlink()
                 yield f"{_shown(study, path)}: {problem}: it is damaged, and made again"
+
+
+def _mend_stage(study: Study, folder: Path) -> Iterator[str]:
+    if not (folder / PARAMS).is_file():  # it is written last; a kill came before
+        shutil.rmtree(folder)
+        return
+    for path, problem in sums.problems_of(folder):
+        shutil.rmtree(folder)
+        yield f"{_shown(study, path)}: {problem}: it is damaged, and {folder.name} is made again"
+        return
+
+
+def _mend_run(study: Study, folder: Path) -> Iterator[str]:
+    complete = state_of(folder) == "complete"
+    for path, problem in sums.problems_of(folder):
+        if complete or path.is_file():  # a kill may come between a checkpoint's line and the checkpoint
+            aside = _aside(study.outputs, folder)
+            yield f"{_shown(study, path)}: {problem}: it is damaged; the run is kept in {aside}, and made again"
+            return
+    if complete:
+        tidy(folder)
+    else:
+        (folder / RESULT).unlink(missing_ok=True)  # a kill came before the run was sealed
 
 
 def _aside(out: Path, run: Path) -> Path:

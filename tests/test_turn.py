@@ -104,12 +104,38 @@ def test_what_a_kill_left_is_no_damage(fresh):
     assert "checkpoint.pt" in line
 
 
+def test_a_result_that_was_not_sealed_and_its_copies_are_taken_away(fresh):
+    run = RunDirectory(fresh.run_directory("pretrain", "nano-bio"), {})
+    with pytest.raises(KeyboardInterrupt), run.start():  # noqa: PT012 - it is finished inside
+        run.finish({"loss": 1.0})
+        raise KeyboardInterrupt
+    result = run.path / "metrics.json"
+    copy = fresh.root / ".snakemake" / "backup" / result.relative_to(fresh.root)
+    copy.parent.mkdir(parents=True)
+    shutil.copy(result, copy)
+    assert list(turn.mend(fresh)) == []
+    assert not result.exists()
+    assert not copy.exists()
+
+
+def test_what_a_killed_command_has_started_is_waited_for(fresh):
+    run = RunDirectory(fresh.run_directory("pretrain", "nano-bio"), {})
+    with run.start():
+        turn_of_another = turned(fresh.root, "echo", "mine")
+        said = turn_of_another.stderr.readline()
+        run.finish({"loss": 1.0})
+    assert f"runs/pretrain/nano-bio: process {os.getpid()} on" in said
+    assert turn_of_another.communicate() == ("mine\n", "")
+    assert run.complete
+
+
 def test_a_stage_that_was_killed_before_its_end_is_made_and_not_called_damaged(fresh, nano, capfd):
     (fresh.outputs / "vocabularies").unlink()
     shutil.copytree(nano.outputs / "vocabularies", fresh.outputs / "vocabularies")
     params = fresh.vocabulary_directory("bio") / "params.json"
     params.unlink()  # its line is there
     assert list(turn.mend(fresh)) == []
+    assert not params.parent.exists()  # else its vocab.json would look made
     prepare.ensure_vocabulary(fresh, "bio")
     assert params.is_file()
     assert "damaged" not in capfd.readouterr().err

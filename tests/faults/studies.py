@@ -125,6 +125,8 @@ class Studies:
                 continue
             if how in ("no space", "no access") and ended.code and not ended.said.strip():
                 raise Wrong(f"{how} at {at}: nothing was said")
+            if "it is damaged" in ended.lines:
+                raise Wrong(f"{how} at {at}: what a fault left is called damaged: {ended.lines}")
             done += 1
             self.counts[how] += 1
             print(f"{how} at {at}: exit {ended.code} {ended.lines[:300]}", file=sys.stderr, flush=True)
