@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE, RESULTS, PAGE = ROOT / "tests" / "faults", ROOT / "outputs" / "faults", ROOT / "docs" / "reliability.md"
-STAGES = {"kills": 160, "full-disks": 48, "refusals": 24, "truncations": 44, "flips": 44}
+STAGES = {"kills": 160, "full-disks": 72, "refusals": 24, "truncations": 48, "flips": 48}
 STUDIES = {"kills": 24, "full-disks": 8, "truncations": 10, "flips": 10}
 SMOKE = {"kills": 16}
 PARTS = ("stages", "studies", "smoke", "fuzz")
