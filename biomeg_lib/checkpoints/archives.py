@@ -63,6 +63,8 @@ def _is_torch(path: Path, head: bytes) -> bool:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except DAMAGE:  # it has been cut short: torch.save writes this record first
+        if len(head) < _LOCAL_HEADER.size:
+            return False
         names = [head[30 : 30 + _LOCAL_HEADER.unpack_from(head)[0]].decode("latin-1")]
     return any(name.endswith("/data.pkl") and name.count("/") == 1 for name in names)
 

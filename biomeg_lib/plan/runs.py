@@ -18,6 +18,7 @@ from biomeg_lib.model.config import ModelConfig, check_mesh, config_for
 from biomeg_lib.plan.machine import Machine
 from biomeg_lib.plan.memory import rank_parameters
 from biomeg_lib.plan.planner import Plan, plan
+from biomeg_lib.plan.room import refuse_too_large
 from biomeg_lib.plan.spread import Run, Spread
 from biomeg_lib.schema import Pretraining, SentencePieceModel
 from biomeg_lib.study import Study, with_dropout
@@ -77,13 +78,7 @@ def pretraining(study: Study, machine: Machine, utilisation: float, as_they_say:
         if config is None:
             problem = f"its shape is known once {spec.init_from} is here"
         elif spec.steps:
-            run = Run(
-                spec.steps * spec.batch * spec.accumulate * spec.length,
-                spec.batch * spec.accumulate,
-                spec.length,
-                fused=_fused(study),
-                dropout=spec.dropout > 0,
-            )
+            run = _run(study, spec)
             try:
                 if as_they_say and spec.parallel.ranks > 1:
                     found = plan(config, run, *_spread(spec, config, machine, utilisation))
@@ -94,6 +89,31 @@ def pretraining(study: Study, machine: Machine, utilisation: float, as_they_say:
         parameters = None if config is None else rank_parameters(config, 1).total(config.layers)
         rows.append(Planned(name, spec.tokens, parameters, found, problem))
     return rows
+
+
+def check_room(study: Study, name: str) -> None:
+    """Nothing, if a step of a pre-training run fits the memory that is free here, or its shape is not known yet.
+
+    Raises:
+        BiomegError: it does not fit; see `room.refuse_too_large`.
+    """
+    spec, config = study.pretraining[name], shape_of(study, name)
+    if config is not None and spec.steps:
+        parallel = spec.parallel
+        micro = spec.batch // parallel.data
+        spread = Spread(parallel.data, parallel.tensor, micro, spec.accumulate, parallel.recompute)
+        where = f"{study.params_file}: pretraining.{name}"
+        refuse_too_large(where, config, _run(study, spec), spread, parallel.gpus_per_node)
+
+
+def _run(study: Study, spec: Pretraining) -> Run:
+    return Run(
+        spec.steps * spec.batch * spec.accumulate * spec.length,
+        spec.batch * spec.accumulate,
+        spec.length,
+        fused=fused(study),
+        dropout=spec.dropout > 0,
+    )
 
 
 def _spread(
@@ -124,7 +144,7 @@ def fine_tuning(study: Study, machine: Machine) -> list[Tuned]:
         else:
             tokens = grid.batch * grid.length
             dropout = grid.dropout > 0
-            run = Run(tokens, grid.batch, grid.length, fused=_fused(study), dropout=dropout, fine_tuning=True)
+            run = Run(tokens, grid.batch, grid.length, fused=fused(study), dropout=dropout, fine_tuning=True)
             try:
                 found = plan(shapes[encoder], run, machine)
             except BiomegError as error:
@@ -133,7 +153,8 @@ def fine_tuning(study: Study, machine: Machine) -> list[Tuned]:
     return rows
 
 
-def _fused(study: Study) -> bool:
+def fused(study: Study) -> bool:
+    """Whether a study's kernels are the fused ones."""
     return study.kernels != "torch" and not study.compile
 
 

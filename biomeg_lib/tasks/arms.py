@@ -17,6 +17,9 @@ from biomeg_lib.errors import BiomegError
 from biomeg_lib.grids import Cell, Grid
 from biomeg_lib.model import CrossEntropy, ModelConfig, SelfAdjustingDice, balanced_weights
 from biomeg_lib.model.classifiers import Classifier
+from biomeg_lib.plan.room import refuse_too_large
+from biomeg_lib.plan.runs import fused
+from biomeg_lib.plan.spread import Run, Spread
 from biomeg_lib.study import Study, with_dropout
 from biomeg_lib.tasks.batching import Feature, epoch_batches
 from biomeg_lib.training.finetune import finetune
@@ -56,6 +59,7 @@ class Arm(ABC):
         else:
             config, weights = load_weights(study.run_directory("pretrain", cell.encoder))
             config = with_dropout(config, self.grid.dropout)
+        self._check_room(config, max(lengths))
         seed_step(seed, -1)
         self.model = self.make_model(config, point, self.grid)
         earlier = study.earlier(cell)
@@ -65,6 +69,18 @@ class Arm(ABC):
             self.model.load_encoder(weights)
         if study.compile:
             self.model.encoder.compile()
+
+    def _check_room(self, config: ModelConfig, length: int) -> None:
+        run = Run(
+            self.grid.batch * length,
+            self.grid.batch,
+            length,
+            fused=fused(self.study),
+            dropout=self.grid.dropout > 0,
+            fine_tuning=True,
+        )
+        where = f"{self.study.params_file}: {self.cell.grid} with {self.cell.encoder}"
+        refuse_too_large(where, config, run, Spread(1, 1, self.grid.batch, 1, recompute=False))
 
     def _go_on_from(self, run: str) -> None:
         folder = self.study.run_directory("finetune", run)

@@ -9,6 +9,7 @@ from biomeg_lib.checkpoints.weights import load_weights
 from biomeg_lib.corpus.samples import PretrainingBatch, PretrainingSamples
 from biomeg_lib.corpus.shards import open_split
 from biomeg_lib.model import PretrainingModel
+from biomeg_lib.plan.runs import check_room
 from biomeg_lib.prepare import ensure_shards
 from biomeg_lib.study import Study
 from biomeg_lib.training.environment import device, set_up
@@ -32,12 +33,15 @@ def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SEC
         them that steps waited for their batches), `parameters`.
 
     Raises:
-        BiomegError: the corpus cannot be had, or the folder holds another run.
+        BiomegError: a step does not fit the memory that is free, the corpus cannot be had, or the folder holds another
+            run.
     """
     run = run_of(study, name)
     if run.complete:
         return run.metrics
     spec = study.pretraining[name]
+    if spec.parallel.ranks == 1 or device().type == "cpu":  # else each rank looks at its own GPU
+        check_room(study, name)
     if spec.init_from in study.pretraining:
         pretrain(study, spec.init_from)
     ensure_shards(study, spec.corpus, spec.vocabulary)

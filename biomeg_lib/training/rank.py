@@ -22,6 +22,7 @@ from biomeg_lib.files import atomic_open
 from biomeg_lib.model import PretrainingModel
 from biomeg_lib.model.config import check_mesh
 from biomeg_lib.model.parallel import DATA, TENSOR, parallelise
+from biomeg_lib.plan.runs import check_room
 from biomeg_lib.study import Study, load
 from biomeg_lib.training.environment import PACKAGES, device, set_up
 from biomeg_lib.training.launch import FAILURE, failure_of
@@ -67,6 +68,7 @@ def _train(study: Study, name: str, run: RunDirectory) -> None:
     parallel = study.pretraining[name].parallel
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        check_room(study, name)
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     control, files = dist.new_group(backend="gloo"), dist.new_group(backend="gloo")
     first = dist.get_rank() == 0
