@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -56,8 +57,9 @@ class Project:
     def __init__(self, root: Path, times: int):
         self.root, self.times = root, times
         self.size = times * MEGABYTES * 1e6
-        for name in ("params", "notebooks", "in"):
+        for name in ("params", "in"):
             (root / name).mkdir(parents=True)
+        (root / "notebooks").symlink_to(ROOT / "notebooks")
         self._write()
 
     def _write(self) -> None:
@@ -154,6 +156,15 @@ def fetched(project: Project) -> float:
             server.shutdown()
 
 
+def rendered(project: Project) -> float:
+    """Pages of two executed notebooks, one in the place of the overview."""
+    folder = project.root / "outputs" / "own" / "notebooks"
+    shutil.copy(folder / "vocab.ipynb", folder / "report.ipynb")
+    return project.run(
+        "render", "params/own.yaml", *(f"outputs/own/notebooks/{name}.ipynb" for name in ("data", "report"))
+    )
+
+
 RUN, SIZED, KEPT = (
     "outputs/own/runs/finetune/own.own.own.pretrained.piece.seed1",
     "outputs/own/runs/pretrain/sized",
@@ -174,6 +185,19 @@ COMMANDS: dict[str, tuple[str, bool, Callable[[Project], float]]] = {
     "shards": ("text", True, lambda p: p.run("shards", "params/own.yaml", "own", "own")),
     "pretrain": ("text", True, lambda p: p.run("pretrain", "params/own.yaml", "own")),
     "finetune": ("sentences of a benchmark", False, lambda p: p.run("finetune", "params/own.yaml", "own.own.own")),
+    "execute (data)": (
+        "text, and sentences",
+        False,
+        lambda p: p.run("execute", "params/own.yaml", "data", "outputs/own/notebooks/data.ipynb"),
+    ),
+    "execute (vocab)": (
+        "sentences of a benchmark",
+        False,
+        lambda p: p.run(
+            "execute", "params/own.yaml", "vocab", "outputs/own/notebooks/vocab.ipynb", "-p", "scores", "no"
+        ),
+    ),
+    "render": ("text, and sentences", False, rendered),
     "predict (entities)": (
         "text, JSON lines",
         True,

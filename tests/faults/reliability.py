@@ -1,6 +1,6 @@
 """`make faults`: everything in this folder, for long, and docs/reliability.md with what came of it.
 
-    python tests/faults/reliability.py [--share 0.1] [--fuzz-minutes 66] [--only stages,studies,fuzz]
+    python tests/faults/reliability.py [--share 0.1] [--fuzz-minutes 66] [--only stages,fuzz,memory]
 
 Each part leaves its counts in outputs/faults/<part>.json, and the page is made of all that are there: a part can be run
 by itself, and again.
@@ -21,7 +21,7 @@ HERE, RESULTS, PAGE = ROOT / "tests" / "faults", ROOT / "outputs" / "faults", RO
 STAGES = {"kills": 160, "full-disks": 72, "refusals": 24, "truncations": 48, "flips": 48}
 STUDIES = {"kills": 24, "full-disks": 8, "truncations": 10, "flips": 10}
 SMOKE = {"kills": 16}
-PARTS = ("stages", "studies", "smoke", "fuzz")
+PARTS = ("stages", "studies", "smoke", "fuzz", "memory")
 
 
 def main() -> int:
@@ -36,7 +36,12 @@ def main() -> int:
     RESULTS.mkdir(parents=True, exist_ok=True)
     failed = False
     for part in options.only.split(","):
-        found = fuzz(options) if part == "fuzz" else disturbed(part, options)
+        if part == "fuzz":
+            found = fuzz(options)
+        elif part == "memory":
+            found = run(part, [sys.executable, str(HERE / "memory.py")])
+        else:
+            found = disturbed(part, options)
         failed |= bool(found["wrong"])
         found |= {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "command": command_of(options)}
         (RESULTS / f"{part}.json").write_text(json.dumps(found, indent=2) + "\n")
@@ -127,6 +132,17 @@ def page(results: dict[str, dict]) -> str:
             "| --- | ---: | ---: |",
         ]
         lines += [f"| {one['reader']} | {one['executions']:,} | {one['sound']:,} |" for one in fuzzed]
+    if memory := results.get("memory", {}).get("memory"):
+        lines += ["", "## Memory of every command", "", MEMORY]
+        lines += [
+            "| `biomeg` | what grows | once, MB | ten times, MB | ratio | promised |",
+            "| --- | --- " + "| ---: " * 3 + "| --- |",
+        ]
+        lines += [
+            f"| {one['command']} | {one['grows']} | {one['once']:,.0f} | {one['tenfold']:,.0f} "
+            f"| {one['tenfold'] / one['once']:.2f} | {'bounded' if one['bounded'] else 'grows'} |"
+            for one in memory
+        ]
     if wrong:
         lines += ["", "## Open findings", "", *(f"- {line.splitlines()[0]}" for line in wrong)]
     lines += [
@@ -150,6 +166,11 @@ file that the stages which ran do not read, found by `make study` when it next l
 """
 FUZZING = """Coverage-guided (atheris, libFuzzer). Promised is a result or an error of one line, in at most 20 seconds
 and 2 GB; inputs that once broke a reader are tests (`tests/faults/test_fuzzed.py`).
+"""
+
+MEMORY = """Largest process, resident (10^6 bytes), over an input and over one ten times as large: 3 and 30 MB of text,
+300 and 3,000 sentences of a benchmark, or 3 and 30 layers of width 512. "Bounded" is promised and checked: no more than
+a quarter and 50 MB above. Training that cannot fit is refused before anything is read for it (`plan/room.py`).
 """
 
 if __name__ == "__main__":
