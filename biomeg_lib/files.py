@@ -86,12 +86,29 @@ def locked(path: str | Path, what: str, inherited: bool = False) -> Iterator[Non
             holder = stream.read(100).strip() or "another process"
             print(f"biomeg: {what}: {holder} is at work on it; waiting", file=sys.stderr, flush=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
-        stream.seek(0)
-        stream.truncate()
-        stream.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        stream.flush()
+        _sign(stream)
         os.set_inheritable(stream.fileno(), inherited)
         yield
+
+
+@contextlib.contextmanager
+def locked_if_free(path: str | Path) -> Iterator[bool]:
+    """Hold the lock at `path` as `locked` does, unless another process has it; gives whether it is held."""
+    with open(path, "a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            _sign(stream)
+            yield True
+
+
+def _sign(stream: IO[str]) -> None:
+    stream.seek(0)
+    stream.truncate()
+    stream.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+    stream.flush()
 
 
 def sweep(folder: Path, pattern: str = ".*.part") -> None:

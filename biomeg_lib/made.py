@@ -15,9 +15,14 @@ PARAMS = "params.json"
 @contextlib.contextmanager
 def alone(folder: Path, part: str = "") -> Iterator[None]:
     """Hold a stage's folder, or a part of it; the lock is outside, since the folder is replaced as a whole."""
-    with locked(folder.parent / f".{folder.name}{part}.lock", str(folder)):
+    with locked(lock_of(folder, part), str(folder)):
         sweep(folder.parent, f".{folder.name}.*.part")
         yield
+
+
+def lock_of(folder: Path, part: str = "") -> Path:
+    """The lock of a stage's folder, or of a part of it."""
+    return folder.parent / f".{folder.name}{part}.lock"
 
 
 def refuse_other_params(folder: Path, params: dict[str, Any]) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from biomeg_lib import sums
 from biomeg_lib.errors import BiomegError
-from biomeg_lib.files import locked, sweep
-from biomeg_lib.made import PARAMS, alone
+from biomeg_lib.files import locked, locked_if_free, sweep
+from biomeg_lib.made import PARAMS, lock_of
 from biomeg_lib.study import Study, load
 from biomeg_lib.training.rundir import LOCK as RUN_LOCK
 from biomeg_lib.training.rundir import RESULT, state_of, tidy
@@ -49,16 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def mend(study: Study) -> Iterator[str]:
     """Take away what is damaged of a study, or half-made; says for each damage what it was, a line.
 
-    What a command that was killed has started may still be at work: that is waited for.
+    What a process is at work on is left alone; that may have been started by a command that was killed since.
     """
     out = study.outputs
     for stage in STAGES:
         for folder in sorted(path for path in (out / stage).glob("[!.]*") if path.is_dir() and path.suffix != PARTS):
-            with alone(folder):
-                yield from _mend_stage(study, folder)
+            with locked_if_free(lock_of(folder)) as free:
+                if free:
+                    yield from _mend_stage(study, folder)
     for folder in sorted(path for path in (out / "runs").glob("*/*") if path.is_dir()):
-        with locked(folder / RUN_LOCK, str(folder.relative_to(study.root))):
-            yield from _mend_run(study, folder)
+        with locked_if_free(folder / RUN_LOCK) as free:
+            if free:
+                yield from _mend_run(study, folder)
     # Of results that a job was to change, snakemake keeps copies, and puts them back when the job fails; those that a
     # kill has left are of another job.
     shutil.rmtree(study.root / ".snakemake" / "backup" / out.relative_to(study.root), ignore_errors=True)

@@ -12,6 +12,7 @@ import pytest
 
 from biomeg_lib import prepare, sums, turn
 from biomeg_lib.files import read_json, write_if_changed
+from biomeg_lib.made import alone
 from biomeg_lib.study import load
 from biomeg_lib.training.rundir import RunDirectory
 
@@ -118,15 +119,19 @@ def test_a_result_that_was_not_sealed_and_its_copies_are_taken_away(fresh):
     assert not copy.exists()
 
 
-def test_what_a_killed_command_has_started_is_waited_for(fresh):
+def test_what_another_process_is_at_work_on_is_left_alone(fresh):
     run = RunDirectory(fresh.run_directory("pretrain", "nano-bio"), {})
-    with run.start():
-        turn_of_another = turned(fresh.root, "echo", "mine")
-        said = turn_of_another.stderr.readline()
+    stage = fresh.corpus_directory("half")
+    with run.start(), alone(fresh.outputs / "corpora" / "half"):
         run.finish({"loss": 1.0})
-    assert f"runs/pretrain/nano-bio: process {os.getpid()} on" in said
-    assert turn_of_another.communicate() == ("mine\n", "")
+        stage.mkdir()
+        assert turned(fresh.root, "echo", "mine").communicate() == ("mine\n", "")
+        assert (run.path / "metrics.json").exists()
+        assert stage.exists()
     assert run.complete
+    assert turned(fresh.root, "echo", "mine").communicate() == ("mine\n", "")
+    assert run.complete
+    assert not stage.exists()
 
 
 def test_a_stage_that_was_killed_before_its_end_is_made_and_not_called_damaged(fresh, nano, capfd):

@@ -1,10 +1,12 @@
 """A run's folder: reused, resumed or refused; files that are whole; a lock that dies with its holder."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import torch
@@ -54,9 +56,10 @@ def test_a_run_without_a_result_is_no_complete_run(tmp_path):
     assert not run.complete
 
 
-def test_who_comes_second_waits_and_has_nothing_left_to_do(tmp_path, capfd):
+def test_who_comes_second_waits_and_has_nothing_left_to_do(tmp_path, monkeypatch):
     first, second = RunDirectory(tmp_path, {}), RunDirectory(tmp_path, {})
-    wanted = []
+    wanted, said = [], io.StringIO()
+    monkeypatch.setattr("sys.stderr", said)  # pytest's own capture may lose what comes while it is read
 
     def wait():
         with second.start() as left_to_do:
@@ -66,11 +69,13 @@ def test_who_comes_second_waits_and_has_nothing_left_to_do(tmp_path, capfd):
     with first.start() as left_to_do:
         assert left_to_do
         waiting.start()
-        said = ""
-        while not said.endswith("\n"):
+        while not said.getvalue().endswith("\n"):
             assert waiting.is_alive()
-            said += capfd.readouterr().err
-        assert said == f"biomeg: {tmp_path}: process {os.getpid()} on {os.uname().nodename} is at work on it; waiting\n"
+            time.sleep(0.01)
+        assert (
+            said.getvalue()
+            == f"biomeg: {tmp_path}: process {os.getpid()} on {os.uname().nodename} is at work on it; waiting\n"
+        )
         first.finish({"f1": 0.5})
     waiting.join()
     assert wanted == [False]
