@@ -77,18 +77,22 @@ def locked(path: str | Path, what: str, inherited: bool = False) -> Iterator[Non
         inherited: whether a program that takes this one's place holds it on.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            holder = stream.read(100).strip() or "another process"
-            print(f"biomeg: {what}: {holder} is at work on it; waiting", file=sys.stderr, flush=True)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        _sign(stream)
-        os.set_inheritable(stream.fileno(), inherited)
-        yield
+    held = False
+    while not held:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+", encoding="utf-8") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.seek(0)
+                holder = stream.read(100).strip() or "another process"
+                print(f"biomeg: {what}: {holder} is at work on it; waiting", file=sys.stderr, flush=True)
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            held = path.is_file() and os.path.samestat(os.fstat(stream.fileno()), path.stat())
+            if held:  # else its folder was moved away by who had it
+                _sign(stream)
+                os.set_inheritable(stream.fileno(), inherited)
+                yield
 
 
 @contextlib.contextmanager

@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def mend(study: Study) -> Iterator[str]:
     """Take away what is damaged of a study, or half-made; says for each damage what it was, a line.
 
-    What a process is at work on is left alone; that may have been started by a command that was killed since.
+    A stage or run that a process is at work on is left alone; that may have been started by a command that was killed
+    since. Of tables and pages, such a process finds its half-written file gone, and ends with a line.
     """
     out = study.outputs
     for stage in STAGES:
@@ -63,7 +64,7 @@ def mend(study: Study) -> Iterator[str]:
                 yield from _mend_run(study, folder)
     # Of results that a job was to change, snakemake keeps copies, and puts them back when the job fails; those that a
     # kill has left are of another job.
-    shutil.rmtree(study.root / ".snakemake" / "backup" / out.relative_to(study.root), ignore_errors=True)
+    shutil.rmtree(study.root / ".snakemake" / "backups" / out.relative_to(study.root), ignore_errors=True)
     for folder in (out / name for name in PRODUCTS):
         sweep(folder)
         sweep(folder, ".*.ipynb")

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from snakemake.persistence import FileBackupMixin
 
 from biomeg_lib import prepare, sums, turn
 from biomeg_lib.files import read_json, write_if_changed
@@ -105,15 +106,18 @@ def test_what_a_kill_left_is_no_damage(fresh):
     assert "checkpoint.pt" in line
 
 
-def test_a_result_that_was_not_sealed_and_its_copies_are_taken_away(fresh):
+def test_a_result_that_was_not_sealed_and_its_copies_are_taken_away(fresh, monkeypatch):
     run = RunDirectory(fresh.run_directory("pretrain", "nano-bio"), {})
     with pytest.raises(KeyboardInterrupt), run.start():  # noqa: PT012 - it is finished inside
         run.finish({"loss": 1.0})
         raise KeyboardInterrupt
     result = run.path / "metrics.json"
-    copy = fresh.root / ".snakemake" / "backup" / result.relative_to(fresh.root)
-    copy.parent.mkdir(parents=True)
-    shutil.copy(result, copy)
+    monkeypatch.chdir(fresh.root)
+    keeper = FileBackupMixin()
+    keeper.path = fresh.root / ".snakemake"
+    keeper.backup_output(result.relative_to(fresh.root))
+    copy = keeper._get_backup_path(result.relative_to(fresh.root))
+    assert copy.is_file()
     assert list(turn.mend(fresh)) == []
     assert not result.exists()
     assert not copy.exists()

@@ -1,11 +1,16 @@
-"""Whether a training step fits the memory that is free here, before anything is read for it.
+"""Whether a training step fits the memory that is free here.
 
-What a step needs is what `memory` counts, which leaves out code, the driver and an allocator's gaps: a step that is
-refused does not fit, one that is not refused may still be too large by a few per cent, or by what other programs take
-later.
+What a step needs is what `memory` counts. That has been up to 15 % more than what was allocated, so only what needs
+`MARGIN` times the free memory is refused; and it leaves out code, the driver and an allocator's gaps, so that a step
+which is not refused may still be too large, by these or by what other programs take later. On systems other than Linux,
+which find memory as it is asked for, nothing is refused.
 """
 
+import ctypes
 import dataclasses
+import gc
+import math
+import sys
 from pathlib import Path
 
 import psutil
@@ -19,6 +24,7 @@ from biomeg_lib.plan.spread import Run, Spread
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+MARGIN = 1.2
 UNLIMITED = 1 << 60  # bytes; version 1 writes a number near 2^63 for none
 
 
@@ -40,7 +46,7 @@ def refuse_too_large(where: str, config: ModelConfig, run: Run, spread: Spread, 
     def needed(micro_batch: int) -> float:
         return sharing * step_memory(config, run, dataclasses.replace(spread, micro_batch=micro_batch), machine).total
 
-    if needed(spread.micro_batch) <= free:
+    if needed(spread.micro_batch) <= MARGIN * free:
         return
     fitting = spread.micro_batch - 1
     while fitting and needed(fitting) > free:
@@ -61,18 +67,23 @@ def _size(size: float) -> str:
 
 def free_gpu_memory() -> float:
     """Bytes that this process can still have of its GPU."""
-    kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # of earlier runs; it is used again
     return torch.cuda.mem_get_info()[0] + kept
 
 
 def free_memory() -> float:
     """Bytes that this machine has for a process, swap included, or its control groups leave it, whichever is less."""
-    machine = psutil.virtual_memory().available + psutil.swap_memory().free
-    return min([machine, *(limit - used for limit, used in _limits())])
+    if sys.platform != "linux":
+        return math.inf
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc keeps what earlier runs had, and uses it again
+        trim(0)
+    swap = psutil.swap_memory().free
+    return min([psutil.virtual_memory().available, *_left_by_groups()]) + swap
 
 
-def _limits() -> list[tuple[float, float]]:
-    """(limit, used) in bytes, of all control groups that this process is in; of none where they cannot be read."""
+def _left_by_groups() -> list[float]:
+    """What each control group that this process is in still allows, in bytes; none where that cannot be read."""
     try:
         lines = OWN_CGROUPS.read_text().splitlines()
     except OSError:
@@ -81,23 +92,24 @@ def _limits() -> list[tuple[float, float]]:
     for line in lines:
         controllers, path = line.split(":", 2)[1:]
         if not controllers:
-            root, names = CGROUPS, ("memory.max", "memory.current", "inactive_file")
+            root, names = CGROUPS, ("memory.max", "memory.current", "")
         elif "memory" in controllers.split(","):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            root = CGROUPS / "memory"
+            root, names = CGROUPS / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
         else:
             continue
         own = root / path.lstrip("/")
         for group in (own, *own.parents):
             if group.is_relative_to(root):
-                found += _limit(group, *names)
+                found += _left(group, *names)
     return found
 
 
-def _limit(group: Path, limit: str, used: str, cached: str) -> list[tuple[float, float]]:
+def _left(group: Path, limit: str, used: str, prefix: str) -> list[float]:
     try:
         most, now = int((group / limit).read_text()), int((group / used).read_text())
-        kept = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # "max", or not for us to read
         return []
-    return [(most, now - int(kept.get(cached, 0)))] if most < UNLIMITED else []  # cached files give way
+    cached = sum(int(counts.get(prefix + name, 0)) for name in ("inactive_file", "active_file"))  # they give way
+    cached += int(counts.get("slab_reclaimable", 0))
+    return [most - now + cached] if most < UNLIMITED else []

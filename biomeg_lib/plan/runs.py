@@ -98,7 +98,7 @@ def check_room(study: Study, name: str) -> None:
         BiomegError: it does not fit; see `room.refuse_too_large`.
     """
     spec, config = study.pretraining[name], shape_of(study, name)
-    if config is not None and spec.steps:
+    if config is not None and spec.steps and not study.compile:  # what compiled code keeps is not known
         parallel = spec.parallel
         micro = spec.batch // parallel.data
         spread = Spread(parallel.data, parallel.tensor, micro, spec.accumulate, parallel.recompute)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pandas as pd
 from torch import nn
 
-from biomeg_lib.checkpoints.weights import load_weights
+from biomeg_lib.checkpoints.weights import load_shape, load_weights
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.grids import Cell, Grid
 from biomeg_lib.model import CrossEntropy, ModelConfig, SelfAdjustingDice, balanced_weights
@@ -53,13 +53,15 @@ class Arm(ABC):
         copies = self.copies() if cell.remedy == "oversampled" else None
         lengths = [len(feature.tokens) for feature in self.features]
         self.epochs = epoch_batches(lengths, seed, epochs, self.grid.batch, copies)
-        weights = None
+        weights = folder = None
         if spec.model is not None and cell.start == "random":
             config = study.model_config_for(spec.model, self.vocabulary.padded_size(), self.grid.dropout)
         else:
-            config, weights = load_weights(study.run_directory("pretrain", cell.encoder))
-            config = with_dropout(config, self.grid.dropout)
-        self._check_room(config, max(lengths))
+            folder = study.run_directory("pretrain", cell.encoder)
+            config = with_dropout(load_shape(folder), self.grid.dropout)
+        self._check_room(config, lengths)
+        if folder is not None:
+            _, weights = load_weights(folder)
         seed_step(seed, -1)
         self.model = self.make_model(config, point, self.grid)
         earlier = study.earlier(cell)
@@ -70,17 +72,17 @@ class Arm(ABC):
         if study.compile:
             self.model.encoder.compile()
 
-    def _check_room(self, config: ModelConfig, length: int) -> None:
-        run = Run(
-            self.grid.batch * length,
-            self.grid.batch,
-            length,
-            fused=fused(self.study),
-            dropout=self.grid.dropout > 0,
-            fine_tuning=True,
-        )
+    def _check_room(self, config: ModelConfig, lengths: Sequence[int]) -> None:
+        if self.study.compile:  # what compiled code keeps is not known
+            return
+        # the batch of most tokens, as full sequences: padding is left out on a CPU
+        length = max(lengths)
+        tokens = max(sum(lengths[index] for index in batch) for epoch in self.epochs for batch in epoch)
+        batch = max(1, tokens // length)
+        dropout = self.grid.dropout > 0
+        run = Run(batch * length, batch, length, fused=fused(self.study), dropout=dropout, fine_tuning=True)
         where = f"{self.study.params_file}: {self.cell.grid} with {self.cell.encoder}"
-        refuse_too_large(where, config, run, Spread(1, 1, self.grid.batch, 1, recompute=False))
+        refuse_too_large(where, config, run, Spread(1, 1, batch, 1, recompute=False))
 
     def _go_on_from(self, run: str) -> None:
         folder = self.study.run_directory("finetune", run)

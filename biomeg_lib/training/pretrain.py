@@ -40,7 +40,7 @@ def pretrain(study: Study, name: str, checkpoint_seconds: float = CHECKPOINT_SEC
     if run.complete:
         return run.metrics
     spec = study.pretraining[name]
-    if spec.parallel.ranks == 1 or device().type == "cpu":  # else each rank looks at its own GPU
+    if spec.parallel.ranks == 1 and not run.at_work:  # several ranks look for themselves, where they run
         check_room(study, name)
     if spec.init_from in study.pretraining:
         pretrain(study, spec.init_from)

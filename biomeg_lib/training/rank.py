@@ -68,7 +68,7 @@ def _train(study: Study, name: str, run: RunDirectory) -> None:
     parallel = study.pretraining[name].parallel
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        check_room(study, name)
+    check_room(study, name)
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     control, files = dist.new_group(backend="gloo"), dist.new_group(backend="gloo")
     first = dist.get_rank() == 0

@@ -28,7 +28,7 @@ import torch
 from biomeg_lib import sums
 from biomeg_lib.checkpoints.weights import save_weights
 from biomeg_lib.errors import BiomegError, InputError
-from biomeg_lib.files import atomic_open, locked, read_json, sweep, write_json
+from biomeg_lib.files import atomic_open, locked, locked_if_free, read_json, sweep, write_json
 from biomeg_lib.made import refuse_other_params
 from biomeg_lib.model import ModelConfig
 from biomeg_lib.training.environment import describe_environment
@@ -67,6 +67,14 @@ class RunDirectory:
         """
         self._refuse_other_params()
         return self.state == "complete"
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a process holds the folder."""
+        if not (self.path / LOCK).is_file():
+            return False
+        with locked_if_free(self.path / LOCK) as free:
+            return not free
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -1,11 +1,16 @@
-"""What cannot fit is refused before anything is read, with the number needed and the batch that would fit."""
+"""What cannot fit is refused, with the number needed and the batch that would fit."""
 
 import re
+import sys
+import threading
+import time
 
+import psutil
 import pytest
 import torch
 import yaml
 
+from biomeg_lib.bench.memory import resident_memory
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.model import PretrainingModel, config_for
 from biomeg_lib.plan import room
@@ -14,9 +19,14 @@ from biomeg_lib.plan.memory import step_memory
 from biomeg_lib.plan.spread import Run, Spread
 from biomeg_lib.study import load
 from biomeg_lib.tasks.jobs import run_job
-from biomeg_lib.training.pretrain import pretrain
+from biomeg_lib.training.pretrain import pretrain, run_of
 
 CONFIG = config_for("110m", 30_592)
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
 
 def needed(sequences: int, ranks: int = 1) -> float:
@@ -35,9 +45,9 @@ def refused(free: float, monkeypatch, sequences: int = 64, ranks: int = 1) -> st
 
 @pytest.mark.parametrize("fitting", [1, 2, 17, 63])
 def test_the_largest_batch_that_fits_is_said_and_fits(monkeypatch, fitting):
-    said = refused(needed(fitting), monkeypatch)
+    said = refused(needed(fitting), monkeypatch, 2 * fitting + 10)
     assert f"at most {fitting} sequence" in said
-    monkeypatch.setattr(room, "free_memory", lambda: needed(fitting))
+    monkeypatch.setattr(room, "free_memory", lambda: needed(fitting) / room.MARGIN)
     room.refuse_too_large("", CONFIG, Run(10**9, 64, 128), Spread(1, 1, fitting, 1, False))
 
 
@@ -49,7 +59,19 @@ def test_the_line(monkeypatch):
         "64 sequences of 128 tokens, found 2.5 GB, for which at most 14 sequences fit at a time"
     )
     assert refused(1e9, monkeypatch).endswith("found 1.0 GB, for which not one fits at a time")
-    assert "on each of 2 ranks" in refused(needed(64, 2) - 1, monkeypatch, ranks=2)
+    assert "on each of 2 ranks" in refused(needed(64, 2) / room.MARGIN - 1, monkeypatch, ranks=2)
+
+
+def test_a_gpu_counts_by_itself_with_what_earlier_runs_left_there(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (10**9, 80 * 10**9))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda: 3 * 10**9)
+    monkeypatch.setattr("torch.cuda.memory_allocated", lambda: 10**9)
+    said = refused(0, monkeypatch, 512, ranks=2)
+    assert "of free memory on the GPU for" in said
+    assert "found 3.0 GB" in said
+    whole = step_memory(CONFIG, Run(10**9, 64, 128), Spread(2, 1, 512, 1, False), find("h100")).total
+    assert f"expected {whole / 1e9:.1f} GB" in said
 
 
 @pytest.fixture
@@ -69,7 +91,7 @@ def groups(tmp_path, monkeypatch):
 
 def test_the_limit_of_a_control_group_above_counts(groups):
     assert room.free_memory() > 100e6  # there is no file
-    stat = "anon 5\ninactive_file 30000000\n"
+    stat = "anon 5\ninactive_file 20000000\nactive_file 9000000\nslab_reclaimable 1000000\n"
     groups(
         "0::/job/step\n",
         {
@@ -81,7 +103,7 @@ def test_the_limit_of_a_control_group_above_counts(groups):
             "job/memory.stat": stat,
         },
     )
-    assert room.free_memory() == 100e6 - 50e6 + 30e6
+    assert room.free_memory() == 100e6 - 50e6 + 30e6 + psutil.swap_memory().free
 
 
 def test_control_groups_of_version_1(groups):
@@ -97,11 +119,11 @@ def test_control_groups_of_version_1(groups):
             "memory/memory.stat": stat,
         },
     )
-    assert room.free_memory() == 60e6 - 10e6 + 2e6
+    assert room.free_memory() == 60e6 - 10e6 + 2e6 + psutil.swap_memory().free
 
 
 def test_a_run_is_refused_before_its_corpus_is_read(nano, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "free_memory", lambda: 1e6)
+    monkeypatch.setattr(room, "free_memory", lambda: 1e5)
     for name in ("params", "notebooks"):
         (tmp_path / name).mkdir()
     (tmp_path / "params" / "nano.yaml").write_text((nano.root / nano.params_file).read_text())
@@ -123,4 +145,29 @@ def test_a_fine_tuning_run_is_refused_before_its_first_step(fresh, monkeypatch):
         BiomegError, match=r"nano\.yaml: small with nano-bio: expected [\d.]+ MB of free memory"
     ) as caught:
         run_job(study, job)
-    assert re.search(r"and 32 sequences of \d+ tokens, found 1\.0 MB", str(caught.value))
+    assert re.search(r"and \d+ sequences? of \d+ tokens, found 1\.0 MB", str(caught.value))
+
+
+def test_a_run_that_another_process_is_at_is_waited_for_and_not_refused(fresh, monkeypatch):
+    run = run_of(fresh, "nano-bio")
+    monkeypatch.setattr(room, "free_memory", lambda: 1e5)
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(pretrain(fresh, "nano-bio")))
+    with run.start():
+        assert run.at_work
+        waiting.start()
+        time.sleep(0.5)
+        run.finish({"loss": 1.0})
+    waiting.join()
+    assert found == [{"loss": 1.0}]
+    assert not run.at_work
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_what_malloc_keeps_of_earlier_work_is_given_back():
+    before = resident_memory()
+    held = [bytearray(100_000) for _ in range(3000)]  # small enough to stay with malloc
+    held = held[-1:]  # which keeps those below from being given back by themselves
+    assert room.free_memory() > 0
+    assert resident_memory() < before + 100
+    assert held
