@@ -52,10 +52,13 @@ bench: $(VENV)/installed
 # the versions in its metadata; other builds ask for nothing. The project itself comes last.
 PINNED = $(BIN)/pip install --quiet --no-deps --require-hashes
 TORCH := $(VENV)/torch
+HAS_TORCH = $(BIN)/pip freeze 2>/dev/null | sed 's/+.*//' | grep -Fxq "$$(grep ^torch== constraints.txt)"
 $(VENV)/installed: pyproject.toml constraints.txt $(wildcard requirements/*.txt)
 	$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip show --quiet torch 2>/dev/null || $(BIN)/pip download --quiet --no-deps --constraint constraints.txt --dest $(TORCH) torch
-	@test ! -d $(TORCH) || $(PINNED) --no-index --find-links $(TORCH) --requirement requirements/torch.txt
+	@rm -rf $(TORCH)
+	@$(HAS_TORCH) || $(BIN)/pip download --quiet --no-deps --constraint constraints.txt --dest $(TORCH) torch
+	@$(HAS_TORCH) || $(PINNED) --no-index --find-links $(TORCH) --requirement requirements/torch.txt || \
+		{ echo "make: pip found a build of torch that has no hash here: install it yourself first, see README.md" >&2; exit 1; }
 	@rm -rf $(TORCH)
 	$(PINNED) --requirement requirements/all.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt torch

@@ -170,7 +170,8 @@ and 2 GB; inputs that once broke a reader are tests (`tests/faults/test_fuzzed.p
 
 MEMORY = """Largest process, resident (10^6 bytes), over an input and over one ten times as large: 3 and 30 MB of text,
 300 and 3,000 sentences of a benchmark, or 3 and 30 layers of width 512. "Bounded" is promised and checked: no more than
-a quarter and 50 MB above. Training that cannot fit is refused before anything is read for it (`plan/room.py`).
+a quarter and 50 MB above. A step of training that cannot fit is refused, with the bytes it needs, pre-training before
+its corpus is read (`plan/room.py`). `models` and `bench` read no input, `reference` only small files.
 """
 
 if __name__ == "__main__":
