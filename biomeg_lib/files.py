@@ -19,6 +19,14 @@ from typing import IO, Any
 from biomeg_lib import sums
 from biomeg_lib.errors import InputError
 
+UMASK = os.umask(0o077)
+os.umask(UMASK)
+
+
+def as_usual(path: str | Path) -> None:
+    """The permissions that a new file or folder has here; `tempfile` makes such that only their owner can read."""
+    os.chmod(path, (0o777 if os.path.isdir(path) else 0o666) & ~UMASK)
+
 
 @contextlib.contextmanager
 def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
@@ -37,7 +45,7 @@ def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
+        as_usual(temporary)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -58,7 +66,7 @@ def atomic_directory(path: str | Path, scratch: Path | None = None) -> Iterator[
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=scratch or path.parent))
     try:
         yield temporary
-        os.chmod(temporary, 0o755)
+        as_usual(temporary)
         if path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)

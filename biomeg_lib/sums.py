@@ -65,7 +65,7 @@ def announce(path: Path, content: bytes | Path | Summed) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     ledger = path.parent / LEDGER
     if (size, checksum) not in _read(ledger).get(path.name, ()):
-        handle = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        handle = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             # behind a line that a kill cut short
             os.write(handle, (_gap(ledger) + _line(checksum, size, path.name)).encode())
@@ -146,7 +146,7 @@ def _gap(ledger: Path) -> str:
 
 
 def _read(ledger: Path) -> dict[str, list[tuple[int, int]]]:
-    """Name -> (bytes, CRC-32) of each of its versions. Lines that are none are left out."""
+    """Name -> (bytes, CRC-32) of each of its versions. Lines that are none, or lead elsewhere, are left out."""
     entries: dict[str, list[tuple[int, int]]] = {}
     try:
         text = ledger.read_text(encoding="utf-8", errors="replace")
@@ -156,7 +156,9 @@ def _read(ledger: Path) -> dict[str, list[tuple[int, int]]]:
         parts = line.split(" ", 2)
         if len(parts) == 3:
             with contextlib.suppress(ValueError):
-                entries.setdefault(parts[2], []).append((int(parts[1]), int(parts[0], 16)))
+                name = Path(parts[2])
+                if not name.is_absolute() and ".." not in name.parts:  # a list may come from elsewhere
+                    entries.setdefault(parts[2], []).append((int(parts[1]), int(parts[0], 16)))
     return entries
 
 

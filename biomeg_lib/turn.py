@@ -69,7 +69,7 @@ def mend(study: Study) -> Iterator[str]:
         sweep(folder)
         sweep(folder, ".*.ipynb")
         for path, problem in sums.problems_of(folder):
-            if path.is_file():
+            if path.is_file() and path.parent == folder:
                 path.unlink()
                 yield f"{_shown(study, path)}: {problem}: it is damaged, and made again"
 

@@ -1,5 +1,6 @@
 """Lists of checksums: what damage they find, and that they never call a sound file damaged."""
 
+import os
 import random
 import subprocess
 import sys
@@ -70,6 +71,30 @@ def test_a_list_that_is_none_says_nothing_wrong(tmp_path, ledger):
     assert list(sums.problems_of(tmp_path)) == []
     files.write_if_changed(tmp_path / "b", "text")  # behind a line that was cut short
     assert sums.is_listed(tmp_path / "b")
+
+
+def test_permissions_are_those_of_a_new_file(tmp_path):
+    code = """import os, sys
+os.umask(0o077)
+from pathlib import Path
+from biomeg_lib import files
+folder = Path(sys.argv[1])
+files.write_if_changed(folder / "a", "x")
+with files.atomic_directory(folder / "b"):
+    pass
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()}
+    assert modes == {"a": "0o600", "b": "0o700", "sums.txt": "0o600"}
+
+
+def test_lines_that_lead_elsewhere_are_left_out(tmp_path):
+    (tmp_path / "victim").write_text("mine")
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    names = ("../victim", f"{tmp_path}/victim", "a/../../victim")
+    (folder / "sums.txt").write_text("".join(f"00000000 1 {name}\n" for name in names))
+    assert list(sums.problems_of(folder)) == []
 
 
 def test_many_processes_add_to_one_list(tmp_path):

@@ -168,3 +168,15 @@ def test_what_is_asked_for_is_made_again_and_what_is_read_is_refused(fresh, nano
         prepare.prepare_shards(fresh, "pubmed", "bio")
     assert sums.problem_of(fresh.corpus_directory("pubmed") / "counts.json") is None
     assert read_json(fresh.corpus_directory("pubmed") / "counts.json")["documents"] > 0
+
+
+def test_a_foreign_list_deletes_nothing_elsewhere(fresh):
+    victim = fresh.root / "victim"
+    victim.write_text("mine")
+    tables = fresh.outputs / "tables"
+    tables.mkdir()
+    (tables / "link").symlink_to(fresh.root)
+    names = ("../../../victim", str(victim), "link/victim")
+    (tables / "sums.txt").write_text("".join(f"00000000 1 {name}\n" for name in names))
+    assert list(turn.mend(fresh)) == []
+    assert victim.read_text() == "mine"

@@ -8,7 +8,6 @@ digits; float32 and bfloat16 have no such limit.
 """
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from biomeg_lib.checkpoints.hugging_face_names import DECODER, to_hugging_face
 from biomeg_lib.errors import InputError
-from biomeg_lib.files import write_json
+from biomeg_lib.files import as_usual, write_json
 from biomeg_lib.model import ModelConfig
 
 MODEL_TYPES = {"pre": "megatron-bert", "post": "bert"}
@@ -83,7 +82,7 @@ def write_model(folder: Path, model: Exportable) -> None:
     path = folder / "model.safetensors"
     # Query, key and value are views of one tensor, which the format refuses.
     save_file({name: value.clone() for name, value in weights.items()}, path, metadata={"format": "pt"})
-    os.chmod(path, 0o644)
+    as_usual(path)
     write_json(folder / "config.json", _config(model))
 
 

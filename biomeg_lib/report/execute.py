@@ -13,6 +13,7 @@ from traitlets.config import Config
 
 from biomeg_lib import sums
 from biomeg_lib.errors import BiomegError, InputError
+from biomeg_lib.files import as_usual
 from biomeg_lib.study import Study
 
 
@@ -65,7 +66,7 @@ def execute(study: Study, notebook: str, output: Path, parameters: Mapping[str, 
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    os.chmod(temporary, 0o644)
+    as_usual(temporary)
     sums.announce(output, Path(temporary))
     os.replace(temporary, output)
     failed.unlink(missing_ok=True)

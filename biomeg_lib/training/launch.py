@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -56,15 +57,15 @@ def launch(study: Study, name: str) -> None:
 def _launch(study: Study, name: str, parallel: Parallel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FAILURE).unlink(missing_ok=True)
-    command = [*_arguments(study, name, parallel), "-m", "biomeg_lib.training.rank"]
-    command += [str(study.root / study.params_file), name]
+    ranks = ["-m", "biomeg_lib.training.rank", str(study.root / study.params_file), name]
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(study.threads),
         # else ranks that begin again meet at the launcher's own store, which has the addresses of those before
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     }
-    with open(folder / LOG, "a", encoding="utf-8") as log:
+    with tempfile.TemporaryDirectory(prefix="biomeg-") as meeting, open(folder / LOG, "a", encoding="utf-8") as log:
+        command = [*_arguments(study, name, parallel, meeting), *ranks]
         process = subprocess.Popen(command, stderr=log, env=environment, process_group=0)
         code = _wait(process)
     if (line := failure_of(folder)) is not None:
@@ -73,12 +74,18 @@ def _launch(study: Study, name: str, parallel: Parallel, folder: Path) -> None:
         raise BiomegError(f"pretraining.{name}: a rank was lost, and no restart is left; see {folder / LOG}")
 
 
-def _arguments(study: Study, name: str, parallel: Parallel) -> list[str]:
-    """The launcher's command line, up to what the ranks run."""
+def _arguments(study: Study, name: str, parallel: Parallel, meeting: str) -> list[str]:
+    """The launcher's command line, up to what the ranks run.
+
+    Args:
+        meeting: a folder of one's own, where the launcher of a single node keeps what several have to agree on. Where
+            that is kept behind a port, as `--standalone` does, whoever reaches the port can run code.
+    """
     command = [sys.executable, "-m", "torch.distributed.run"]
     arguments = [f"--nproc-per-node={parallel.gpus_per_node}", f"--max-restarts={parallel.restarts}"]
     if parallel.nodes == 1:
-        return [*command, "--standalone", *arguments]
+        place = ["--rdzv-backend=c10d", "--rdzv-conf=store_type=file", f"--rdzv-endpoint={meeting}/store"]
+        return [*command, *place, "--rdzv-id=alone", "--local-addr=127.0.0.1", *arguments]
     address, port = os.environ.get(NODES[0]), os.environ.get(NODES[1], str(PORT))
     if not address and "SLURM_JOB_ID" in os.environ:
         address = socket.gethostname()

@@ -182,6 +182,15 @@ def test_local_images_of_prose_are_embedded(render, tmp_path):
     assert page.of("img")[0]["src"] == f"data:image/png;base64,{PNG}"
 
 
+@pytest.mark.parametrize("source", ["../private.png", "{}/private.png"])
+def test_files_from_elsewhere_are_not(render, tmp_path, source):
+    (tmp_path / "private.png").write_bytes(base64.b64decode(PNG))
+    (tmp_path / "notebooks").mkdir()
+    name = source.format(tmp_path)
+    page = check_harmless(render(v4.new_markdown_cell(f'![a]({name}) <img src="{name}" alt="b">')))
+    assert not page.of("img")
+
+
 def test_code_is_folded_and_injected_parameters_are_open(render):
     text = render(
         code("defaults = 1", tags=["parameters"]),

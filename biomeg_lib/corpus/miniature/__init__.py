@@ -22,7 +22,7 @@ from biomeg_lib.corpus.miniature import benchmarks, corpora, questions
 from biomeg_lib.corpus.miniature.general import GeneralWorld
 from biomeg_lib.corpus.miniature.world import World
 from biomeg_lib.errors import BiomegError
-from biomeg_lib.files import sha256, write_json
+from biomeg_lib.files import as_usual, sha256, write_json
 
 PUBMED_FILES = ("pubmed/mini26n0001.xml.gz", "pubmed/mini26n0002.xml.gz")
 PMC_FILE = "pmc/oa_comm_xml.PMC000xxxxxx.mini.tar.gz"
@@ -77,7 +77,7 @@ def build(directory: Path) -> Path:
         made = {name: temporary / name for name in FILES}
         files = {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in made.items()}
         write_json(temporary / "manifest.json", {"version": wanted, "files": files})
-        os.chmod(temporary, 0o755)
+        as_usual(temporary)
         _put(temporary, directory, wanted)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
