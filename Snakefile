@@ -1,4 +1,5 @@
 # Which stage or notebook makes which file. `make` runs it: `make study PROFILE=laptop`, or any single product by name.
+import shlex
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ if not STUDY.ner:
     sys.exit(f"biomeg: {PARAMS}: ner: expected a grid to report on; for single stages use `biomeg corpus`, `pretrain`, ...")
 
 OUT = f"outputs/{PROFILE}"
-BIOMEG = f"{sys.executable} -m biomeg_lib"
+BIOMEG = f"{shlex.quote(sys.executable)} -m biomeg_lib"
 JOBS = {job.name: job for job in STUDY.jobs()}
 VOCABULARIES = expand(OUT + "/vocabularies/{name}/vocab.json", name=STUDY.vocabularies)
 PRETRAINED = expand(OUT + "/runs/pretrain/{run}/metrics.json", run=STUDY.pretraining)

@@ -1,5 +1,6 @@
 """Several ranks under torchrun's launcher: one of them killed, all interrupted, two nodes on the loopback address."""
 
+import datetime
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+import torch.distributed as dist
 from ranked_run import RUN, check_as_alone, copied, run_of, write_params
 
 from biomeg_lib.errors import BiomegError
@@ -98,6 +100,27 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(prepared, tmp_path):
     assert process.returncode == 0, said
     assert "resumed after step" in said
     check_as_alone(prepared, root)
+
+
+def test_a_launcher_keeps_nothing_behind_a_port_that_it_unpickles(prepared, tmp_path):
+    root = copied(prepared, tmp_path / "project")
+    study = write_params(root, gpus_per_node=1)
+    parallel = study.pretraining[RUN].parallel
+    command = [*launch._arguments(study, RUN, parallel, str(tmp_path)), "--no-python", "sleep", "60"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        while not psutil.Process(process.pid).children():
+            assert process.poll() is None
+            time.sleep(0.05)
+        keys = []
+        for connection in psutil.Process(process.pid).net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                port, patience = connection.laddr.port, datetime.timedelta(seconds=5)
+                keys += dist.TCPStore("127.0.0.1", port, is_master=False, timeout=patience).list_keys()
+    finally:
+        process.terminate()
+        process.wait()
+    assert not [key for key in keys if "rendezvous" in key]
 
 
 def free_port() -> str:

@@ -13,6 +13,7 @@ import torch
 
 from biomeg_lib.checkpoints.weights import load_weights
 from biomeg_lib.errors import BiomegError, InputError
+from biomeg_lib.files import locked
 from biomeg_lib.model import PretrainingModel, config_for
 from biomeg_lib.training.rundir import RunDirectory, read_log
 
@@ -80,6 +81,30 @@ def test_who_comes_second_waits_and_has_nothing_left_to_do(tmp_path, monkeypatch
     waiting.join()
     assert wanted == [False]
     assert second.metrics == {"f1": 0.5}
+
+
+def test_a_run_that_was_moved_away_by_its_holder_is_held_where_it_was(tmp_path, monkeypatch):
+    """`turn` keeps damaged runs aside: who has waited must not go on in that folder."""
+    monkeypatch.setattr("sys.stderr", said := io.StringIO())
+    place, held = tmp_path / "run", threading.Event()
+
+    def wait():
+        with RunDirectory(place, {}).start() as left_to_do:
+            assert left_to_do
+            held.set()
+            RunDirectory(place, {}).finish({"f1": 0.5})
+
+    waiting = threading.Thread(target=wait)
+    place.mkdir()
+    with locked(place / "lock", "a run"):
+        waiting.start()
+        while not said.getvalue():
+            time.sleep(0.01)
+        os.replace(place, tmp_path / "aside")
+    waiting.join()
+    assert held.is_set()
+    assert RunDirectory(place, {}).metrics == {"f1": 0.5}
+    assert sorted(path.name for path in (tmp_path / "aside").iterdir()) == ["lock"]
 
 
 def test_a_run_is_complete_even_if_its_state_was_never_written(tmp_path):
