@@ -82,9 +82,10 @@ class SentencePieceModel:
         try:
             self._model = sentencepiece.SentencePieceProcessor()
             self._model.LoadFromSerializedProto(source)
-        except RuntimeError:
+            first = self._model.encode("a", out_type=str)[:1]
+        except (RuntimeError, UnicodeDecodeError):  # the latter from a message that quotes a piece
             raise Problem("expected a SentencePiece model, found something else or a part of one") from None
-        if not self._model.encode("a", out_type=str)[0].startswith(SPACE_MARK):
+        if not (first and first[0].startswith(SPACE_MARK)):
             raise Problem("expected a model that marks the start of words, found one without (add_dummy_prefix=false)")
         ids = range(self._model.get_piece_size())
         self.source = source

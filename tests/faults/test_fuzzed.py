@@ -144,6 +144,13 @@ def test_pieces_of_a_model_that_are_not_text(readers, tmp_path):
     assert not reader(place(reader, tmp_path), data)
 
 
+def test_a_model_whose_mistake_is_said_in_bytes_that_are_no_text(readers, tmp_path):
+    twice = b"\n\x0a\n\x03\xe2\x96\xc1\x15\x00\x00\x80\xbf" * 2  # a piece that is there two times is quoted
+    assert not readers["spm.model"](
+        place(readers["spm.model"], tmp_path), b"\n\x0e\n\x05[UNK]\x15\x00\x00\x00\x00\x18\x02" + twice
+    )
+
+
 def test_a_kind_of_vocabulary_that_is_an_object(readers, tmp_path):
     reader = readers["vocab.json"]
     assert not reader(place(reader, tmp_path), b'{"kind": {"kind": "wordpiece"}, "lowercase": false}')
