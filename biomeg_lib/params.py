@@ -17,6 +17,8 @@ from biomeg_lib.errors import BiomegError, InputError
 
 Schema = TypeVar("Schema", bound=BaseModel)
 Location = Sequence[str | int]
+MERGED_KEYS = 10_000  # a study of hundreds of runs has a tenth
+_MERGE = "tag:yaml.org,2002:merge"
 TAG = "kind"  # the key by which entries of several kinds are told apart; pydantic puts its value into an error's path
 
 _short = reprlib.Repr()  # a list of aliases of lists of aliases has no end when it is spelt out
@@ -24,13 +26,32 @@ _short.maxstring = _short.maxother = 60
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader, with a place for a value that looks like a date or a number and is none."""
+    """SafeLoader, with a place for a value that looks like a date or a number and is none, and an end to merging.
+
+    Mappings that merge (<<) others that merge others grow tenfold with each line that names the one before ten times.
+    """
+
+    merged = 0  # keys, in the whole file
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except ValueError as error:
-            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+        except (ValueError, ArithmeticError, AttributeError, LookupError) as error:  # as PyYAML's own code raises them
+            problem = f"a value of the type {node.tag.rpartition(':')[2]}, found {_short.repr(node.value)}"
+            problem = str(error) if isinstance(error, ValueError) else problem
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, value in node.value:
+            if key.tag == _MERGE:
+                for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if isinstance(source, yaml.MappingNode):
+                        self.flatten_mapping(source)
+                        self.merged += len(source.value)
+                    if self.merged > MERGED_KEYS:
+                        problem = f"at most {MERGED_KEYS:,} keys that are merged (<<), found more"
+                        raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+        super().flatten_mapping(node)
 
 
 class ParamsFile:
@@ -52,6 +73,7 @@ class ParamsFile:
             raise InputError(self.path, f"expected a readable UTF-8 file: {error}") from None
         try:
             self.root = yaml.compose(text, Loader=yaml.SafeLoader)
+            self._check_keys(self.root, (), set())
             values = yaml.load(text, Loader=_Loader)  # the nodes anew: merging keys (<<) changes them
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
@@ -61,7 +83,6 @@ class ParamsFile:
             raise InputError(self.path, "expected YAML: nested too deeply") from None
         if not isinstance(values, dict):
             raise InputError(self.path, "expected a mapping of keys to values")
-        self._check_keys(self.root, (), set())
         self.values: dict[str, Any] = values
 
     def _check_keys(self, node: yaml.Node, ancestors: tuple[yaml.Node, ...], done: set[yaml.Node]) -> None:
@@ -75,7 +96,7 @@ class ParamsFile:
             seen: dict[str, int] = {}
             for key, _ in node.value:
                 line = key.start_mark.line + 1
-                if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                if key.tag not in ("tag:yaml.org,2002:str", _MERGE):
                     raise InputError(self.path, f"expected text as a key, found {key.value!r}; put it in quotes", line)
                 if key.value in seen:
                     raise InputError(
@@ -178,6 +199,8 @@ def _expected(schema: type[BaseModel], mistake: Any, location: list[str | int]) 
         return f"expected {mistake['ctx']['expected_tags'].replace(', ', ' or ')}, found {mistake['ctx']['tag']!r}"
     if mistake["type"] == "string_pattern_mismatch":
         return f"expected a name that matches {mistake['ctx']['pattern']}, found {_short.repr(mistake['input'])}"
+    if mistake["type"] == "credentials":
+        return mistake["msg"]  # what was found is secret
     found = _short.repr(mistake["input"])
     message = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return f"expected {message}, found {found if len(found) < 60 else found[:57] + '...'}"

@@ -4,9 +4,11 @@ The grids of fine-tunings are in `grids.py`; `study.Study` puts all together. A 
 names that point to other parts are checked there.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -26,6 +28,17 @@ def _distinct(values: list[Any]) -> list[Any]:
 Distinct = AfterValidator(_distinct)
 
 
+def _without_credentials(locator: str) -> str:
+    if re.match(r"https?://[^/?#]*@", locator, re.IGNORECASE):
+        advice = "expected an address without user and password: put them into ~/.netrc, since params go into reports"
+        raise PydanticCustomError("credentials", advice)
+    return locator
+
+
+# Where files are, see `inputs.files_of`. The query of an address is kept in reports: a download may be pinned by it.
+Locator = Annotated[str, AfterValidator(_without_credentials)]
+
+
 class Strict(BaseModel):
     """A part of a params file: unknown keys are errors, values cannot change after validation."""
 
@@ -33,10 +46,10 @@ class Strict(BaseModel):
 
 
 class Corpus(Strict):
-    """Raw text: `files` are source names (`biomeg fetch --list`), `miniature:...` files or paths (with * and ?)."""
+    """Raw text: `files` are sources (`biomeg fetch --list`), `miniature:...`, addresses, or paths (with * and ?)."""
 
     format: Literal["jats", "pubmed", "jsonl", "text"]
-    files: list[str] = Field(min_length=1)
+    files: list[Locator] = Field(min_length=1)
     held_out: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
 
 
@@ -44,7 +57,7 @@ class WordPieceFile(Strict):
     """A published WordPiece vocabulary."""
 
     kind: Literal["wordpiece"]
-    file: str
+    file: Locator
     lowercase: bool
     stands_for: str | None = None
 
@@ -84,9 +97,9 @@ class Benchmark(Strict):
     """
 
     format: Literal["iob", "conll", "chemprot", "chemprot-jsonl", "mrpc", "squad", "bioasq"] = "iob"
-    train: str
-    devel: str | None = None
-    test: str | None = None
+    train: Locator
+    devel: Locator | None = None
+    test: Locator | None = None
     held_out: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     factoids: Factoids | None = None
     skip_bad: bool = False

@@ -19,9 +19,11 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 import requests
+import urllib3
 
 from biomeg_lib.catalogue import FAMILIES, REGISTERED, SOURCES, STAND_INS, Source, find, public_address
 from biomeg_lib.errors import BiomegError, InputError
@@ -48,6 +50,7 @@ __all__ = [
 
 TIMEOUT = 30  # seconds without an answer
 CHECKSUM_TEXT_LIMIT = 1 << 20  # bytes; a checksum file has about 60, an article's metadata some thousand
+_IDENTITY = {"Accept-Encoding": "identity"}  # the file itself, not a server's compressed form of it
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -230,11 +233,11 @@ def _download(source: Source, quiet: bool) -> _Found:
         authority = f" at the first download ({_cache() / 'checksums.json'}: take its entry away to accept a new file)"
 
     show_bar = not quiet and sys.stderr.isatty()
-    # "identity": what is hashed and kept is the file itself, not a server's compressed form of it.
-    http = pooch.HTTPDownloader(progressbar=show_bar, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"})
+    http = pooch.HTTPDownloader(progressbar=show_bar, timeout=TIMEOUT, headers=_IDENTITY)
 
     def download(url: str, output: str, registry: pooch.Pooch) -> None:
-        http(url, output, registry)
+        with open(output, "wb") as file:
+            http(url, file if source.bytes is None else _Bounded(file, source.bytes), registry)
         if source.git_blob and (found := _git_blob(Path(output))) != source.git_blob:
             raise ValueError(f"expected git blob {source.git_blob} but got {found}.")
         # A log-in page sent in place of a file must not become the checksum that later downloads are held to.
@@ -274,7 +277,23 @@ def _download(source: Source, quiet: bool) -> _Found:
     return _Found(source, path, "download")
 
 
-def _request_error(source: Source, shown: str, error: requests.RequestException, advice: str) -> BiomegError:
+class _Bounded:
+    """A file to be written that takes no more bytes than there should be: a server may send without end."""
+
+    def __init__(self, file: BinaryIO, size: int):
+        self._file, self._size, self._left = file, size, size
+
+    def write(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            raise ValueError(f"expected {self._size:,} bytes but got more.")
+        self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _request_error(source: Source, shown: str, error: Exception, advice: str) -> BiomegError:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         status = f"{error.response.status_code} {error.response.reason}"
         kind = NotThere if error.response.status_code in (404, 410) else BiomegError
@@ -287,10 +306,15 @@ def _request_error(source: Source, shown: str, error: requests.RequestException,
 
 def _owners_md5(source: Source, url: str, advice: str) -> str:
     try:
-        with requests.get(url, timeout=TIMEOUT, stream=True) as response:
+        with requests.get(url, timeout=TIMEOUT, stream=True, headers=_IDENTITY) as response:
             response.raise_for_status()
-            text = b"".join(response.iter_content(CHECKSUM_TEXT_LIMIT))[:CHECKSUM_TEXT_LIMIT]
-    except requests.RequestException as error:
+            text = b""
+            # Never unzipped, which could make a thousand times as much of it.
+            for part in response.raw.stream(1 << 16, decode_content=False):
+                text += part
+                if len(text) > CHECKSUM_TEXT_LIMIT:
+                    raise InputError(public_address(url), f"expected at most {CHECKSUM_TEXT_LIMIT:,} bytes, found more")
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _request_error(source, public_address(url), error, advice) from None
     return _parse_md5(text.decode("utf-8", errors="replace"), Path(source.path).name, public_address(url))
 

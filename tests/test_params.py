@@ -126,6 +126,10 @@ def test_the_whole_of_these_tests_is_valid(tmp_path):
         ("corpora:\n  2020: {format: text, files: [x]}\n", 6, "expected text as a key, found '2020'"),
         ('"two\\nlines": 1\n', 5, "unknown key"),
         ("threads: 2020-13-45\n", 5, "expected YAML: month must be in 1..12"),
+        ('threads: 1\ntitles: !!int ""\n', 6, "expected YAML: a value of the type int, found ''"),
+        ("threads: !!bool x\n", 5, "expected YAML: a value of the type bool, found 'x'"),
+        ("threads: !!timestamp x\n", 5, "expected YAML: a value of the type timestamp, found 'x'"),
+        (f"threads: 1{':0' * 200}.5\n", 5, "expected YAML: a value of the type float, found '1:0"),
         ("threads: [1\nmodels: {}\n", 6, "expected YAML: "),
         ("threads: 'open\n", 6, "expected YAML: found unexpected end of stream"),
         ("\tthreads: 1\n", 5, "expected YAML: found character '\\t'"),
@@ -184,6 +188,15 @@ def test_anchors_and_merged_keys_are_understood(tmp_path):
     assert (study.corpora["b"].files, study.corpora["b"].held_out) == (["x"], 0.2)
     assert refused(tmp_path, text.replace("0.2", "0.9")).startswith("own.yaml:9: corpora.b.held_out: expected less")
     assert refused(tmp_path, text + "    form: text\n").startswith("own.yaml:10: corpora.b.form: unknown key")
+
+
+def test_merged_keys_come_to_an_end(tmp_path):
+    lines = "a0: &a0 {k: 1}\n" + "".join(
+        f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}\n" for i in range(1, 30)
+    )
+    assert refused(tmp_path, HEAD + lines).startswith("own.yaml:9: expected YAML: at most 10,000 keys that are merged")
+    itself = refused(tmp_path, HEAD + "models: &m\n  <<: *m\n")
+    assert "anchor that contains itself" in itself
 
 
 def test_long_values_are_cut_short(tmp_path):

@@ -33,6 +33,7 @@ def test_md5_beside_the_file(cache, server, monkeypatch):
         (md5_line(b"", "pubmed26n0002.xml.gz"), "expected a line MD5(pubmed26n0001.xml.gz)="),
         (b"<html>log in</html>", "expected a line MD5(pubmed26n0001.xml.gz)="),
         (b"\xff\xfe\x00", "expected a line MD5"),
+        (md5_line(b"") * 100_000, "expected at most 1,048,576 bytes, found more"),
         (None, "answered 404 Not Found"),
     ],
 )

@@ -1,5 +1,6 @@
 """`sources.py` and the catalogue, against a loopback server: names, places, failures, sets and stand-ins."""
 
+import base64
 import gzip
 import hashlib
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from source_server import BASELINE, DATA, NAME, PATH, files_in, md5_line, refused
+from source_server import BASELINE, DATA, NAME, PATH, Handler, files_in, md5_line, refused
 
 from biomeg_lib import catalogue, sources
 from biomeg_lib.errors import BiomegError
@@ -200,6 +201,24 @@ def test_wrong_checksum(cache, server, pinned):
     assert pinned.sha256 in line
     assert hashlib.sha256(server.files[PATH]).hexdigest() in line
     assert not files_in(cache)
+
+
+def test_no_more_is_taken_than_is_pinned(cache, server, pinned):
+    server.files[PATH] = DATA + b"x"
+    message = refused(NAME)
+    assert f"is not the file wanted: expected {len(DATA):,} bytes as pinned, found more; " in message
+    assert not files_in(cache)
+
+
+def test_credentials_come_from_netrc(cache, server, tmp_path, monkeypatch):
+    """As the message about credentials in params says."""
+    sent, do_get = [], Handler.do_GET
+    monkeypatch.setattr(Handler, "do_GET", lambda self: (sent.append(self.headers["Authorization"]), do_get(self)))
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    server.files["a.txt"] = b"text"
+    assert locate(f"{server.url}/a.txt", quiet=True).read_bytes() == b"text"
+    assert sent == [f"Basic {base64.b64encode(b'me:hunter2').decode()}"]
 
 
 def test_not_found(cache, server, pinned):

@@ -116,6 +116,29 @@ def test_names_and_values_that_cannot_be(project, old, new, says):
     assert refused(project, old, new).startswith(says)
 
 
+@pytest.mark.parametrize(
+    ("old", "place"),
+    [
+        ("[a.txt]", "corpora.a.files[0]"),
+        ("vocab.txt", "vocabularies.bert.file"),
+        ("t.tsv, devel: d.tsv, test: e.tsv, stands_for: BC5-chem", "benchmarks.chem.train"),
+    ],
+)
+@pytest.mark.parametrize("user", ["me:hunter2", "hunter2", "HUNTER2:x@y"])
+def test_no_passwords_in_addresses(project, old, place, user):
+    address = f'"https://{user}@host.example/x"'
+    message = refused(project, old, f"[{address}]" if old[0] == "[" else old.replace(old.split(",")[0], address))
+    assert message.startswith(f"{place}: expected an address without user and password: put them into ~/.netrc")
+    assert "hunter2" not in message.lower()
+
+
+def test_other_addresses_are_left_alone(project):
+    path = project / "params" / "own.yaml"
+    address = "https://host.example/x@y/z.txt?version=3&by=me@host"
+    path.write_text(PARAMS.replace("[a.txt]", f'["{address}"]'))
+    assert load(path).corpora["a"].files == [address]
+
+
 def test_every_named_model_can_be_named(project):
     for name in PRESETS:
         text = PARAMS.replace("model: 345m", f"model: {name}")

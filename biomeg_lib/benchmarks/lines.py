@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from biomeg_lib.corpus.untrusted import bounded_lines
 from biomeg_lib.errors import InputError
 
 
@@ -12,11 +13,12 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     Accepted: Windows line ends, a byte-order mark, no newline at the end.
 
     Raises:
-        InputError: the file cannot be read, is not UTF-8, or has a carriage return inside a line.
+        InputError: the file cannot be read, is not UTF-8, or has a carriage return inside a line or a line that is far
+            too long.
     """
     try:
         with open(path, "rb") as stream:
-            for number, raw in enumerate(stream, start=1):
+            for number, raw in bounded_lines(path, stream):
                 try:
                     line = raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
                 except UnicodeDecodeError as error:

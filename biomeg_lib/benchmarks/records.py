@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from biomeg_lib.benchmarks.lines import refuse, shown
+from biomeg_lib.corpus import untrusted
 from biomeg_lib.errors import InputError
 
 _DIGITS = 20
@@ -123,11 +124,16 @@ def load_record(path: str | Path) -> Record:
     """The object that a JSON file holds; a byte-order mark is accepted.
 
     Raises:
-        InputError: the file cannot be read, is not UTF-8 or not JSON, nests too deeply, or holds something else.
+        InputError: the file cannot be read, is not UTF-8 or not JSON, nests too deeply, or holds something else or more
+            than `untrusted.FILE_LIMIT` bytes.
     """
     try:
-        content = Path(path).read_bytes().decode("utf-8").removeprefix("\ufeff")
-        return Record(path, "", json.loads(content, parse_int=_integer, parse_constant=_constant))
+        with open(path, "rb") as stream:
+            content = untrusted.read_whole(stream, untrusted.FILE_LIMIT + 1)
+        if len(content) > untrusted.FILE_LIMIT:
+            raise InputError(path, f"expected at most {untrusted.FILE_LIMIT >> 20} MiB of JSON, found more")
+        text = content.decode("utf-8").removeprefix("\ufeff")
+        return Record(path, "", json.loads(text, parse_int=_integer, parse_constant=_constant))
     except OSError as error:
         raise InputError(path, f"expected a readable file, found: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -111,7 +111,8 @@ def _clean(part: etree._Element) -> list[etree._Element]:
     for element in part.iter(*_WATCHED):
         name = local_name(element)
         (blocks if name in _SEPARATE else xrefs if name == "xref" else dropped).append(element)
-    marked = sum(map(_mark_citation, xrefs))
+    plain: set[etree._Element] = set()
+    marked = sum(_mark_citation(xref, plain) for xref in xrefs)
     for element in dropped:
         element.tail = f" {element.tail or ''}"
     if marked or dropped:
@@ -125,15 +126,19 @@ def _separate(block: etree._Element) -> None:
     block.tail = f" {block.tail or ''}"
 
 
-def _mark_citation(xref: etree._Element) -> bool:
+def _mark_citation(xref: etree._Element, plain: set[etree._Element]) -> bool:
     """Rename a citation that print sets as a superscript; flattened, it would join the word before it ("risk12").
 
     It is one if it stands in a superscript with nothing but others, or is a superscript alone, or is a number right
     behind a word or stop (many journals leave the superscript to the style sheet), or goes on a row of such numbers.
+    `plain` collects the superscripts that hold something else: to look at one for each of its xrefs would be quadratic.
     """
     parent = xref.getparent()
     if parent.tag[-3:] == "sup" and local_name(parent) == "sup":
-        return _mark_superscript(parent)
+        if parent in plain or not _mark_superscript(parent):
+            plain.add(parent)
+            return False
+        return True
     if len(xref) == 1 and local_name(xref[0]) == "sup" and not (xref.text or xref[0].tail):
         numbered = False
     elif xref.get("ref-type") == "bibr" and _NUMBERS.fullmatch(_text(xref) if len(xref) else xref.text or ""):

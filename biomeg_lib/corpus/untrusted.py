@@ -9,6 +9,7 @@ neither PMC nor PubMed has any use for one and every known expansion attack star
 import contextlib
 import gzip
 import io
+import re
 import tarfile
 import threading
 import zlib
@@ -25,10 +26,15 @@ from biomeg_lib.errors import InputError
 CHUNK = 1 << 20
 _BUFFER = 1 << 17  # bytes; most articles are smaller
 _PARSED_WHOLE = 4 << 20  # bytes, which take some ten times as many as a tree
-_LONGEST_EXTENSION = 1 << 16  # bytes of a tar header that extends another
+# Bytes of a tar header that extends another, how many of those a member may have, and how many values may hold for all.
+_LONGEST_EXTENSION, _MOST_EXTENSIONS, _MOST_COMMON = 1 << 12, 2, 64
+_LONG_NUMBER = re.compile(rb"\d{65}")
 _TAR_BUFFER = 1 << 16  # how far tarfile reads ahead, and so how closely damage can be located
 # The most bytes that one record (an article, a line) may take: real ones stay far below, and memory is bounded by it.
-RECORD_LIMIT = 128 << 20
+# The worst, `<a/><a/>...` or `{},{},...`, takes some 30 times as much when parsed: 1 GiB.
+RECORD_LIMIT = 32 << 20
+# The same of a JSON file that is parsed whole: the training set of SQuAD 2 has 40 MiB, and BioASQ's grows each year.
+FILE_LIMIT = 128 << 20
 
 # `collect_ids` must keep its default: lxml's way of switching it off makes libxml2 load external DTDs and entities.
 _HARDENED = {
@@ -116,6 +122,17 @@ def read_whole(stream: IO[bytes], limit: int) -> bytes:
     return b"".join(parts)
 
 
+class _Again:
+    """A stream whose last block is read once more."""
+
+    def __init__(self, block: bytes, stream: IO[bytes]):
+        self._block, self._stream, self.tell = block, stream, stream.tell
+
+    def read(self, size: int) -> bytes:
+        part, self._block = self._block[:size], self._block[size:]
+        return part or self._stream.read(size)
+
+
 class StrictHeader(tarfile.TarInfo):
     """A tar header that says so when it is damaged or absurd: tarfile takes a later one for the archive's end."""
 
@@ -129,18 +146,36 @@ class StrictHeader(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "StrictHeader":
+        extensions = getattr(tarfile_, "extensions", 0)  # this is called within itself for what a header extends
+        if extensions > _MOST_EXTENSIONS or len(tarfile_.pax_headers) > _MOST_COMMON:
+            raise tarfile.ReadError("too many extended headers")
+        tarfile_.extensions = extensions + 1
         try:
             return super().fromtarfile(tarfile_)
         except tarfile.EOFHeaderError:  # a block of zeros, the proper end
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"{error} at byte {tarfile_.offset}, it is truncated or damaged") from error
+        finally:
+            tarfile_.extensions = extensions
+
+    def _proc_pax(self, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:
+        """Refuse long numbers, over which Python before 3.11.10 broods in quadratic time (CVE-2024-6232)."""
+        stream = tarfile_.fileobj
+        block = stream.read(self._block(self.size))
+        if _LONG_NUMBER.search(block):
+            raise tarfile.ReadError("a number of more than 64 digits in a header")
+        tarfile_.fileobj = _Again(block, stream)
+        try:
+            return super()._proc_pax(tarfile_)
+        finally:
+            tarfile_.fileobj = stream
 
 
 def archive_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """The regular files of a .tar.gz or .tgz, in order, as (name, stream).
 
-    A stream is valid until the next pair is asked for.
+    A stream is valid until the next pair is asked for. What cannot be printed in a name is escaped.
 
     Raises:
         InputError: a truncated or damaged archive, or data after its end; a member with an absolute path or `..` in its
@@ -159,7 +194,8 @@ def archive_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
             if member is None:
                 break
             archive.members.clear()  # tarfile keeps every header it has seen
-            where = f"{path}:{member.name}"
+            name = member.name if member.name.isprintable() else repr(member.name)[1:-1]
+            where = f"{path}:{name}"
             parts = PurePosixPath(member.name.replace("\\", "/"))
             if parts.is_absolute() or ".." in parts.parts:
                 raise InputError(where, "expected a relative member path without `..`, found one that leads elsewhere")
@@ -167,7 +203,7 @@ def archive_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 continue
             if not member.isreg():
                 raise InputError(where, "expected files and folders only, found a link or a device in the archive")
-            yield member.name, io.BufferedReader(_CheckedStream(archive.extractfile(member), where), _BUFFER)
+            yield name, io.BufferedReader(_CheckedStream(archive.extractfile(member), where), _BUFFER)
         # To the very end, where gzip has its checksum. A second archive behind the first would go unread: refuse it.
         with _one_line_errors(where):
             while block := archive.fileobj.read(CHUNK):
@@ -223,16 +259,18 @@ def xml_records(
 
     Args:
         stream: the bytes of one XML document.
-        tags: local names of the record elements, which do not nest.
+        tags: local names of the record elements: the root, or children of the root.
         name, roots: as for `xml_document`.
     Raises:
-        InputError: as `xml_document`, but the limit is for one record.
+        InputError: as `xml_document`, but the limit is for one record; a record that stands elsewhere.
     """
     wanted = [f"{{*}}{tag}" for tag in tags]
     start = read_whole(stream, _PARSED_WHOLE)
     if len(start) < _PARSED_WHOLE:
-        root = xml_document(start, name, roots)
-        yield from [root] if local_name(root) in tags else list(root.iter(*wanted))
+        records = list(xml_document(start, name, roots).iter(*wanted))
+        for element in records:
+            _check_place(element, name, tags)
+        yield from records
         return
     parser = etree.XMLPullParser(("end",), tag=wanted, **_HARDENED)
     pending, checked = 0, False
@@ -245,6 +283,7 @@ def xml_records(
                 if not checked:
                     _check_root(element.getroottree(), name, roots)
                     checked = True
+                _check_place(element, name, tags)
                 _refuse_references(element, name)
                 yield element
                 _forget(element)
@@ -268,6 +307,14 @@ def _check_root(tree: etree._ElementTree, name: str, roots: tuple[str, ...]) -> 
         raise InputError(name, f"expected XML with the root <{'> or <'.join(roots)}>, found <{found}>")
 
 
+def _check_place(element: etree._Element, name: str, tags: tuple[str, ...]) -> None:
+    """Records deeper down could not be forgotten with what stands around them."""
+    parent = element.getparent()
+    if parent is not None and (parent.getparent() is not None or local_name(parent) in tags):
+        message = f"expected <{local_name(element)}> right below the root only, found one in <{local_name(parent)}>"
+        raise InputError(name, message, element.sourceline)
+
+
 def _refuse_references(element: etree._Element, name: str) -> None:
     """Where a document names an external DTD, libxml2 lets undeclared entities pass; their text would be missing."""
     for entity in element.iter(etree.Entity):
@@ -276,7 +323,7 @@ def _refuse_references(element: etree._Element, name: str) -> None:
 
 
 def _forget(element: etree._Element) -> None:
-    """Free a record that has been used, and the emptied ones before it, which its parent would keep."""
+    """Free a record that has been used, and all that stands before it, which the root would keep."""
     element.clear()
     parent = element.getparent()
     while parent is not None and element.getprevious() is not None:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biomeg_lib.benchmarks.pairs import LABELS, SentencePair, read_mrpc
+from biomeg_lib.corpus import untrusted
 from biomeg_lib.errors import InputError
 
 HEADER = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
@@ -59,6 +60,13 @@ def test_wrong_files_are_refused(path, content, message):
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_mrpc(path, skipped=[])
+
+
+def test_lines_have_an_end(path, monkeypatch):
+    monkeypatch.setattr(untrusted, "RECORD_LIMIT", 1 << 20)
+    path.write_text(HEADER + GOOD + "1" * (1 << 21), encoding="utf-8")
+    with pytest.raises(InputError, match=r"pairs\.txt:3: expected lines of at most 1 MiB"):
+        read_mrpc(path)
 
 
 def same_as_pandas(path):

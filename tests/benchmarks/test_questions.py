@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from biomeg_lib.benchmarks.questions import Answer, Question, read_squad, repeats
+from biomeg_lib.corpus import untrusted
 from biomeg_lib.errors import InputError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(str.strip)
@@ -229,6 +230,14 @@ def test_files_of_another_kind_are_refused_even_when_skipping(tmp_path, content,
     assert message.isprintable()
     assert len(message) < len(str(path)) + 150
     assert not skipped
+
+
+def test_files_have_an_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(untrusted, "FILE_LIMIT", 1 << 20)
+    good = json.dumps(GOOD).encode()
+    assert len(read_squad(write(tmp_path, good + b" " * ((1 << 20) - len(good))))) == 2
+    with pytest.raises(InputError, match=r"squad\.json: expected at most 1 MiB of JSON, found more"):
+        read_squad(write(tmp_path, good + b" " * (1 << 20)))
 
 
 def test_unreadable(tmp_path):

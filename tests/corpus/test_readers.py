@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from biomeg_lib.corpus import jats
 from biomeg_lib.corpus.readers import Document, read_documents
 from biomeg_lib.errors import BiomegError, InputError
 
@@ -214,6 +215,16 @@ def test_jats_citations(tmp_path, markup, text):
     markup = re.sub(r"C(\d)", r"<xref ref-type='bibr' rid='r'>\1</xref>", markup)
     markup = re.sub(r"S(\d)", r"<xref ref-type='bibr' rid='r'><sup>\1</sup></xref>", markup)
     assert read_one(tmp_path / "a.xml", article(f"<p>{markup}</p>")).paragraphs == (text,)
+
+
+def test_jats_superscript_is_looked_at_once(tmp_path, monkeypatch):
+    """Not once for each of its citations, which would be quadratic."""
+    looked, look = [], jats._mark_superscript
+    monkeypatch.setattr(jats, "_mark_superscript", lambda parent: looked.append(parent) or look(parent))
+    cited = "<xref ref-type='bibr' rid='r'>1</xref>" * 1000
+    body = f"<p>a<sup>b{cited}</sup> c<sup>{cited}</sup> d<sup>e{cited}</sup></p>"
+    assert read_one(tmp_path / "a.xml", article(body)).paragraphs == (f"ab{'1' * 1000} c de{'1' * 1000}",)
+    assert len(looked) == 3
 
 
 @pytest.mark.parametrize(

@@ -109,9 +109,47 @@ def test_tar_header_bombs(tmp_path):
     long_name = header("x", type=tarfile.GNUTYPE_LONGNAME)
     path.write_bytes(gzip.compress(tar((long_name, b"a" * (2 << 20)), (header("a.xml"), ARTICLE.encode()))))
     assert "a header of" in failure(path)
-    chain = tar(*((header("x", type=tarfile.XHDTYPE), b"9 a=bcd\n\n") for _ in range(3000)))
-    path.write_bytes(gzip.compress(chain))
-    failure(path)
+    digits = (header("x", type=tarfile.XHDTYPE), b"1" * 5000)
+    path.write_bytes(gzip.compress(tar(digits, (header("a.xml"), ARTICLE.encode()))))
+    assert "a header of 5000 bytes" in failure(path)
+    digits = (header("x", type=tarfile.XHDTYPE), b"6 a=b\n" + b"1" * 4000)
+    path.write_bytes(gzip.compress(tar(digits, (header("a.xml"), ARTICLE.encode()))))
+    assert "a number of more than 64 digits" in failure(path)
+    common = (header("x", type=tarfile.XGLTYPE), "".join(f"8 {key:03}=b\n" for key in range(100)).encode())
+    path.write_bytes(gzip.compress(tar(common, (header("a.xml"), ARTICLE.encode()))))
+    assert "too many extended headers" in failure(path)
+
+
+def test_names_of_extended_headers_are_read(tmp_path):
+    """In both forms; the longest ones span several blocks."""
+    path = tmp_path / "bulk.tgz"
+    names = [f"{'é' * length}/{'b' * length}{i}.xml" for i, length in enumerate((1, 90, 120, 200))]
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        with tarfile.open(path, "w:gz", format=form, pax_headers={"comment": "x"}) as archive:
+            for name in names:
+                archive.addfile(header(name, len(ARTICLE)), io.BytesIO(ARTICLE.encode()))
+        assert [document.id for document in read_documents(path, "jats")] == [name[:-4] for name in names]
+
+
+def test_extended_headers_in_a_row(tmp_path):
+    path = tmp_path / "bulk.tar.gz"
+    extension, article = (header("x", type=tarfile.XHDTYPE), b"9 a=bcd\n\n"), (header("a.xml"), ARTICLE.encode())
+    path.write_bytes(gzip.compress(tar(extension, extension, article, extension, extension, article)))
+    assert len(list(read_documents(path, "jats"))) == 2
+    for number in (3, 3000):
+        path.write_bytes(gzip.compress(tar(*[extension] * number, article)))
+        assert "too many extended headers" in failure(path)
+
+
+def test_what_cannot_be_printed_in_a_member_name_is_escaped(tmp_path):
+    path = tmp_path / "bulk.tar.gz"
+    path.write_bytes(gzip.compress(tar((header("a\n\x1b[31m.xml"), ARTICLE.encode()), (header("é'.xml"), b"<html/>"))))
+    documents = read_documents(path, "jats")
+    assert next(documents).id == r"a\n\x1b[31m"
+    with pytest.raises(InputError, match=r":é'\.xml: expected XML with the root"):
+        next(documents)
+    path.write_bytes(gzip.compress(tar((header("../\n\x1b\udcff.xml"), ARTICLE.encode()))))
+    assert rf"{path}:../\n\x1b\udcff.xml: expected a relative" in failure(path)
 
 
 @pytest.mark.parametrize(
@@ -294,3 +332,33 @@ def test_records_have_a_largest_size(tmp_path, monkeypatch):
     assert "at most 1 MiB" in failure(path, "jsonl")
     path.write_text(("a" * 1000 + "\n") * 2000)
     assert "blank line" in failure(path, "text")
+
+
+RECORD = "<PubmedArticle><MedlineCitation><PMID>1</PMID></MedlineCitation></PubmedArticle>"
+
+
+@pytest.mark.parametrize("padding", [0, 5 << 20])  # parsed whole, and as it arrives
+@pytest.mark.parametrize(
+    ("xml", "format", "parent"),
+    [
+        (f"<PubmedArticleSet>%s<x>{RECORD}<j/></x></PubmedArticleSet>", "pubmed", "x"),
+        (f"<PubmedArticleSet>%s<PubmedArticle>{RECORD}</PubmedArticle></PubmedArticleSet>", "pubmed", "PubmedArticle"),
+        (f"<pmc-articleset>%s<x>{ARTICLE}</x></pmc-articleset>", "jats", "x"),
+        (f"<article>%s{ARTICLE}</article>", "jats", "article"),
+    ],
+)
+def test_records_stand_right_below_the_root(tmp_path, xml, format, parent, padding):
+    path = tmp_path / "a.xml"
+    path.write_text(xml % (" " * padding))
+    assert f"right below the root only, found one in <{parent}>" in failure(path, format)
+
+
+def test_what_stands_between_records_is_not_kept():
+    between = "<j/>" * (1 << 16) + "text" * (1 << 16)
+    data = f"<PubmedArticleSet>{f'{RECORD}{between}' * 40}</PubmedArticleSet>".encode()
+    kept = [
+        len(record.getparent()) + sum(len(child.tail or "") for child in record.getparent())
+        for record in untrusted.xml_records(io.BytesIO(data), "a.xml", ("PubmedArticle",), ("PubmedArticleSet",))
+    ]
+    assert len(kept) == 40
+    assert max(kept[-20:]) < 2 * untrusted.CHUNK

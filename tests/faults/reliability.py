@@ -3,7 +3,7 @@
     python tests/faults/reliability.py [--share 0.1] [--fuzz-minutes 66] [--only stages,fuzz,memory]
 
 Each part leaves its counts in outputs/faults/<part>.json, and the page is made of all that are there: a part can be run
-by itself, and again.
+by itself, and again. Fuzzing adds to what earlier goes did.
 """
 
 import argparse
@@ -81,7 +81,8 @@ def run(part: str, command: list[str]) -> dict:
 
 
 def fuzz(options: argparse.Namespace) -> dict:
-    """Run fuzz.py for each reader."""
+    """Run fuzz.py for each reader; what earlier goes did is added to."""
+    before = {one["reader"]: one for one in _earlier("fuzz").get("readers", ())}
     program = [sys.executable, str(HERE / "fuzz.py")]
     said = subprocess.run([*program, "--list"], capture_output=True, text=True, check=True).stdout
     names = said.split()
@@ -94,8 +95,15 @@ def fuzz(options: argparse.Namespace) -> dict:
         if done.returncode:
             wrong.append(f"{name}: see {log.name}")
         else:
-            readers.append(json.loads(done.stdout.splitlines()[-1]))
-    return {"readers": readers, "wrong": wrong}
+            counted = json.loads(done.stdout.splitlines()[-1])
+            earlier = before.pop(name, {})
+            readers.append({key: n + earlier.get(key, 0) if key != "reader" else n for key, n in counted.items()})
+    return {"readers": [*readers, *before.values()], "wrong": wrong, "goes": _earlier("fuzz").get("goes", 0) + 1}
+
+
+def _earlier(part: str) -> dict:
+    path = RESULTS / f"{part}.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def page(results: dict[str, dict]) -> str:
@@ -125,13 +133,16 @@ def page(results: dict[str, dict]) -> str:
         total = sum(one["seconds"] for one in fuzzed) / 60
         lines += [
             "",
-            f"## Fuzzing, {total:.0f} minutes",
+            f"## Fuzzing, {total:.0f} minutes in {results['fuzz'].get('goes', 1)} goes",
             "",
             FUZZING,
             "| Reader | inputs | sound ones |",
             "| --- | ---: | ---: |",
         ]
-        lines += [f"| {one['reader']} | {one['executions']:,} | {one['sound']:,} |" for one in fuzzed]
+        lines += [
+            f"| {one['reader']} | {one['executions']:,} | {one['sound']:,} |"
+            for one in sorted(fuzzed, key=lambda one: one["reader"])
+        ]
     if memory := results.get("memory", {}).get("memory"):
         lines += ["", "## Memory of every command", "", MEMORY]
         lines += [
