@@ -18,6 +18,7 @@ from biomeg_lib.errors import InputError
 
 LEDGER = "sums.txt"
 BLOCK = 1 << 20  # bytes
+LONGEST = 16 << 20  # bytes of a list; thousands of files have some 100,000
 
 
 class Summed:
@@ -148,10 +149,9 @@ def _gap(ledger: Path) -> str:
 def _read(ledger: Path) -> dict[str, list[tuple[int, int]]]:
     """Name -> (bytes, CRC-32) of each of its versions. Lines that are none, or lead elsewhere, are left out."""
     entries: dict[str, list[tuple[int, int]]] = {}
-    try:
-        text = ledger.read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, NotADirectoryError):
+    if not ledger.is_file() or ledger.stat().st_size > LONGEST:
         return entries
+    text = ledger.read_text(encoding="utf-8", errors="replace")
     for line in text.splitlines():
         parts = line.split(" ", 2)
         if len(parts) == 3:

@@ -28,6 +28,7 @@ _ZIP_START, _GZIP_START = b"PK\x03\x04", b"\x1f\x8b"
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 1 << 20
 _MOST_MEMBERS = 10_000
+_MOST_PARTS = 16  # of a name: the folders that it is in, and its own
 _MOST_GROWTH = 100  # times the archive's size: weights shrink by a tenth, text to a third
 _ALLOWANCE = 64 << 20  # bytes that any archive may grow to: a small one of zeros shrinks to a thousandth
 _SPARE = 256 << 20  # bytes of the disk that stay free
@@ -77,8 +78,8 @@ def unpacked(path: str | Path) -> Iterator[Path]:
 
     Raises:
         InputError: absent, cut short or damaged, or of another kind; a member whose name leads elsewhere or stands
-            twice; a link, a device, a sparse file; more members or bytes than is reasonable or than the disk has room
-            for. Nothing is left behind then.
+            twice; a link, a device, a sparse file; more members, folders in each other or bytes than is reasonable or
+            than the disk has room for. Nothing is left behind then.
     """
     path = Path(path)
     if not path.is_file():
@@ -140,6 +141,7 @@ class _Target:
     def __init__(self, path: Path, folder: Path):
         self.folder, self._path = folder, path
         self.files: set[PurePosixPath] = set()
+        self._folders = {PurePosixPath()}
         self._members = self._bytes = 0
         self._most = _ALLOWANCE + _MOST_GROWTH * path.stat().st_size
         self._room = shutil.disk_usage(folder).free - _SPARE
@@ -148,15 +150,28 @@ class _Target:
     def enter(self, name: str) -> Path:
         """Where a member of that name may go. Errors from here on are about it."""
         self.where = f"{self._path}:{ascii(name)[1:-1]}"
-        self._members += 1
-        if self._members > _MOST_MEMBERS:
-            raise InputError(self._path, f"expected at most {_MOST_MEMBERS:,} members, found more")
+        self._count(1)
         if not _PLAIN.fullmatch(name) or not name.isprintable():
             raise InputError(self.where, "expected a plain name, found one with backslashes, colons or worse")
         inner = PurePosixPath(name)
         if inner.is_absolute() or ".." in inner.parts:
             raise InputError(self.where, "expected a relative name without `..`, found one that leads elsewhere")
+        if len(inner.parts) > _MOST_PARTS:
+            raise InputError(self._path, f"expected at most {_MOST_PARTS} folders in each other, found more")
         return self.folder / inner
+
+    def _count(self, members: int) -> None:
+        self._members += members
+        if self._members > _MOST_MEMBERS:
+            raise InputError(self._path, f"expected at most {_MOST_MEMBERS:,} members, found more")
+
+    def make_folder(self, place: Path) -> None:
+        """Make a folder and those above it; each new one counts as a member, since a short name may need many."""
+        inner = PurePosixPath(place.relative_to(self.folder))
+        new = {inner, *inner.parents} - self._folders
+        self._count(len(new))
+        self._folders |= new
+        place.mkdir(parents=True, exist_ok=True)
 
     def expect(self, size: int) -> None:
         """Count that many bytes more, and refuse them if they are too many."""
@@ -174,7 +189,7 @@ class _Target:
             raise InputError(self.where, "expected each name once, found a second member of this one")
         self.files.add(inner)
         self.expect(size)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        self.make_folder(place.parent)
         written = 0
         with open(place, "xb") as file:
             while chunk := stream.read(min(_CHUNK, size + 1 - written)):  # one more than claimed, if there is one
@@ -206,7 +221,7 @@ def _unpack_zip(stream: IO[bytes], target: _Target) -> None:
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise InputError(target.where, f"expected no compression or deflate, found type {member.compress_type}")
             if member.is_dir():
-                place.mkdir(parents=True, exist_ok=True)
+                target.make_folder(place)
                 continue
             with archive.open(member) as file:
                 target.write(place, file, member.file_size)
@@ -223,7 +238,7 @@ def _unpack_tar(stream: IO[bytes], target: _Target) -> None:
                 )
             tarfile.data_filter(member, str(target.folder))
             if member.isdir():
-                place.mkdir(parents=True, exist_ok=True)
+                target.make_folder(place)
             else:
                 target.write(place, archive.extractfile(member), member.size)
         # To the very end, where gzip has its check sum. A second archive behind the first would go unread.

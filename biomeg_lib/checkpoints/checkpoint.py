@@ -13,18 +13,23 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from biomeg_lib.checkpoints.side_files import read_side_file
 from biomeg_lib.checkpoints.weights import WEIGHTS, load_weights, save_weights
 from biomeg_lib.errors import BiomegError, InputError
-from biomeg_lib.files import atomic_directory, read_json, write_json
+from biomeg_lib.files import atomic_directory, write_json
 from biomeg_lib.model import ModelConfig, PretrainingModel
 from biomeg_lib.vocab import Vocabulary
 
 PARTS = {"mlm": "masked-LM head", "pooler": "pooler", "order": "sentence-order head"}
 DESCRIPTION = "checkpoint.json"
+_LONGEST_NOTE = 500  # characters
+_MOST_SHARED = 16  # times the bytes in the file: half precision takes twice as many, and a tied decoder again
+_SHARED_ALLOWANCE = 256 << 20  # bytes that weights may take whatever the file has
 _MOST_LAYERS = 1000  # more than any encoder has; a config that claims more is not worth building even without memory
 _MOST_PADDING = 8192  # rows without a piece: Megatron pads to a multiple of 128 x tensor-parallel size
 
@@ -38,7 +43,8 @@ class Checkpoint:
         state: our name -> float32 tensor; all of the encoder, and of each of `PARTS` all or nothing.
         vocabulary: None where the files hold none.
         origin: what it was read from, for people: "Hugging Face BertForMaskedLM, safetensors".
-        notes: what a user should know: what was left out, what was assumed. One line each.
+        notes: what a user should know: what was left out, what was assumed. One line each, as is `origin`; what is in
+            them of names in the file has no control characters.
     """
 
     config: ModelConfig
@@ -90,8 +96,12 @@ class Checkpoint:
                 raise InputError(path, f"expected {name!r} of floating-point numbers, found {value.dtype}")
         if vocabulary is not None:
             check_vocabulary(path, vocabulary, config.vocab_size)
-        weights = {name: kept[name].to(torch.float32).contiguous() for name in wanted if name in kept}
-        return cls(config, weights, vocabulary, origin, tuple(notes))
+        try:
+            weights = {name: kept[name].to(torch.float32).contiguous() for name in wanted if name in kept}
+        except NotImplementedError:  # torch can hold some types and do nothing with them
+            kinds = ", ".join(sorted({str(value.dtype) for value in kept.values()}))
+            raise InputError(path, f"expected numbers that become float32, found {kinds}") from None
+        return cls(config, weights, vocabulary, _visible(origin), tuple(map(_visible, notes)))
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -102,6 +112,19 @@ class Checkpoint:
     def parameters(self) -> int:
         """How many numbers it holds; the decoder is the word embedding and counts once."""
         return sum(value.numel() for value in self.state.values())
+
+
+def check_sharing(path: str | Path, *states: Mapping[Any, Any]) -> None:
+    """Raise InputError if the tensors of some states would take far more memory, each as its own float32, than the
+    storages have that they are views of. Sound files have tied weights in common, a hostile one all of them.
+    """
+    tensors = [value for state in states for value in state.values() if isinstance(value, Tensor)]
+    storages = {(storage := value.untyped_storage()).data_ptr(): storage.nbytes() for value in tensors}
+    there, claimed = sum(storages.values()), sum(value.numel() * max(4, value.itemsize) for value in tensors)
+    if claimed > _MOST_SHARED * there + _SHARED_ALLOWANCE:
+        raise InputError(
+            path, f"expected weights of their own, found {claimed:,} bytes of them in {there:,} of the file"
+        )
 
 
 def check_vocabulary(path: str | Path, vocabulary: Vocabulary, rows: int) -> None:
@@ -142,14 +165,13 @@ def load(folder: str | Path) -> Checkpoint:
     """
     folder = Path(folder)
     config, state = load_weights(folder)
-    described = read_json(folder / DESCRIPTION)
-    if not isinstance(described, dict):
+    described = read_side_file(folder / DESCRIPTION)
+    notes = described.get("notes", []) if isinstance(described, dict) else None
+    if not isinstance(notes, list):
         raise InputError(folder / DESCRIPTION, "expected a description of a checkpoint, found something else")
     vocabulary = Vocabulary.load(folder / "vocabulary") if (folder / "vocabulary").is_dir() else None
-    notes = [str(note) for note in described.get("notes", [])]
-    return Checkpoint.checked(
-        folder / WEIGHTS, config, state, vocabulary, str(described.get("origin", "unknown")), notes
-    )
+    origin = str(described.get("origin", "unknown"))
+    return Checkpoint.checked(folder / WEIGHTS, config, state, vocabulary, origin, map(str, notes))
 
 
 def _shapes(path: str | Path, config: ModelConfig) -> dict[str, torch.Size]:
@@ -160,7 +182,7 @@ def _shapes(path: str | Path, config: ModelConfig) -> dict[str, torch.Size]:
     try:
         with torch.device("meta"):
             model = PretrainingModel(one_layer)
-    except (RuntimeError, OverflowError):
+    except (RuntimeError, OverflowError, TypeError):
         raise InputError(path, "expected a model that memory can hold, found absurd sizes in its config") from None
     shapes: dict[str, torch.Size] = {}
     for name, value in model.state_dict().items():
@@ -168,6 +190,11 @@ def _shapes(path: str | Path, config: ModelConfig) -> dict[str, torch.Size]:
         for number in numbers:
             shapes[name.replace("encoder.blocks.0.", f"encoder.blocks.{number}.")] = value.shape
     return shapes
+
+
+def _visible(text: str) -> str:
+    """Text with names from a file in it, on one line: a control character could forge another, or worse."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:_LONGEST_NOTE])
 
 
 def _part(name: str) -> str:

@@ -19,9 +19,10 @@ from biomeg_lib.checkpoints import hf_tokenizer, reading
 from biomeg_lib.checkpoints.checkpoint import Checkpoint
 from biomeg_lib.checkpoints.hf_writer import CLASSES, Exportable, write_model
 from biomeg_lib.checkpoints.model_card import Card, model_card
+from biomeg_lib.checkpoints.side_files import read_side_file
 from biomeg_lib.checkpoints.weights import load_weights
 from biomeg_lib.errors import BiomegError, InputError
-from biomeg_lib.files import atomic_directory, atomic_open, read_json, write_json
+from biomeg_lib.files import atomic_directory, atomic_open, write_json
 from biomeg_lib.model import ModelConfig
 from biomeg_lib.schema import TASK_OF_FORMAT
 
@@ -115,7 +116,7 @@ def _length(config: ModelConfig, params: dict[str, Any]) -> int:
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    values = read_json(path)
+    values = read_side_file(path)
     if not isinstance(values, dict):
         raise InputError(path, "expected a mapping of names to values")
     return values

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biomeg_lib.checkpoints.checkpoint import Checkpoint
+from biomeg_lib.checkpoints.checkpoint import Checkpoint, check_sharing
 from biomeg_lib.checkpoints.hugging_face_names import DECODER, from_hugging_face
+from biomeg_lib.checkpoints.pickles import shown
+from biomeg_lib.checkpoints.side_files import read_side_file
 from biomeg_lib.checkpoints.tensors import read_state
 from biomeg_lib.checkpoints.vocabularies import vocabulary_beside
 from biomeg_lib.errors import BiomegError, InputError
-from biomeg_lib.files import read_json
 from biomeg_lib.model import ModelConfig
 from biomeg_lib.vocab import Vocabulary
 
@@ -95,13 +96,17 @@ def from_state(
     """
     notes = list(notes)
     named = _plain_names(path, state)
+    check_sharing(path, named)
     norm = "pre" if "bert.encoder.ln.weight" in named else "post"
     if values is None:
         values, assumed = _guessed(path, named)
         notes.append(assumed)
     kind = "MegatronBert" if norm == "pre" else "Bert"
     config = _config(path, values, norm, named)
-    ours, others = from_hugging_face(named, norm)
+    try:
+        ours, others = from_hugging_face(named, norm)
+    except RuntimeError:
+        raise InputError(path, "expected query, key and value of one kind and shape, found others") from None
     heads = [name for name in others if not name.startswith("bert.")]
     strange = [name for name in others if name.startswith("bert.")]
     if strange:
@@ -120,7 +125,7 @@ def from_state(
 
 
 def _with_config(path: Path, state: Any, file_format: str) -> Checkpoint:
-    values = read_json(path.parent / CONFIG) if (path.parent / CONFIG).is_file() else None
+    values = read_side_file(path.parent / CONFIG) if (path.parent / CONFIG).is_file() else None
     if values is not None and not isinstance(values, dict):
         raise InputError(path.parent / CONFIG, "expected a mapping of names to values")
     if not isinstance(state, dict):
@@ -132,7 +137,7 @@ def _transformer_of(folder: Path) -> Path:
     """The folder of the encoder: of sentence-transformers' modules, that of the first one."""
     if not (folder / "modules.json").is_file():
         return folder
-    modules = read_json(folder / "modules.json")
+    modules = read_side_file(folder / "modules.json")
     try:
         inside = next(module["path"] for module in modules if module["type"].endswith(".Transformer"))
         if not isinstance(inside, str) or not re.fullmatch(r"[\w-]*", inside):
@@ -150,17 +155,21 @@ def _read_parts(index: Path) -> dict[str, Tensor]:
     Raises:
         InputError: a file is missing, or one lacks a weight that the index puts there.
     """
-    values = read_json(index)
+    values = read_side_file(index)
     places = values.get("weight_map") if isinstance(values, dict) else None
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise InputError(index, 'expected a "weight_map" of names to files')
     state: dict[str, Tensor] = {}
-    for file in sorted(set(places.values())):
+    wanted: dict[str, list[str]] = {}
+    for name, file in places.items():
+        wanted.setdefault(file, []).append(name)
+    for file in sorted(wanted):
         if Path(file).name != file:
-            raise InputError(index, f"expected names of files beside it, found {file!r}")
+            raise InputError(index, f"expected names of files beside it, found {shown(file)}")
         part = read_state(index.parent / file)
-        wanted = [name for name, place in places.items() if place == file]
-        for name in wanted:
+        if not isinstance(part, dict):
+            raise InputError(index.parent / file, f"expected names and tensors, found {type(part).__name__}")
+        for name in wanted[file]:
             if name not in part:
                 raise InputError(index.parent / file, f"expected {name!r} in it, as {index.name} says")
             state[name] = part[name]
@@ -207,17 +216,19 @@ def _foreign(state: Mapping[str, Any]) -> str:
 
 def _config(path: str | Path, values: Mapping[str, Any], norm: str, named: Mapping[str, Tensor]) -> ModelConfig:
     kind = values.get("model_type", "bert" if norm == "post" else "megatron-bert")
-    if kind not in _KINDS:
-        raise InputError(path, f"expected a model_type of {' or '.join(_KINDS)}, found {kind!r}")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise InputError(path, f"expected a model_type of {' or '.join(_KINDS)}, found {shown(kind)}")
     if _KINDS[kind] != norm:
         raise InputError(path, f"expected weights of a {kind}, found LayerNorms where the other kind has them")
     if values.get("position_embedding_type", "absolute") != "absolute":
-        raise InputError(path, f"expected absolute positions, found {values['position_embedding_type']!r}")
-    if values.get("hidden_act", "gelu") not in _GELUS:
-        raise InputError(path, f"expected a hidden_act of {', '.join(_GELUS)}, found {values['hidden_act']!r}")
+        raise InputError(path, f"expected absolute positions, found {shown(values['position_embedding_type'])}")
+    activation = values.get("hidden_act", "gelu")
+    if not isinstance(activation, str) or activation not in _GELUS:
+        raise InputError(path, f"expected a hidden_act of {', '.join(_GELUS)}, found {shown(activation)}")
     rows = named[f"bert.{_WORD}"].shape[0] if named[f"bert.{_WORD}"].dim() else 0
     if "vocab_size" in values and values["vocab_size"] != rows:
-        raise InputError(path, f"expected {values['vocab_size']} rows of word embeddings, as config says, found {rows}")
+        wanted = shown(values["vocab_size"])
+        raise InputError(path, f"expected {wanted} rows of word embeddings, as config says, found {rows}")
     try:
         return ModelConfig(
             layers=values.get("num_hidden_layers", 12),
@@ -227,7 +238,7 @@ def _config(path: str | Path, values: Mapping[str, Any], norm: str, named: Mappi
             max_length=values.get("max_position_embeddings", 512),
             token_types=values.get("type_vocab_size", 2),
             norm=norm,
-            gelu=_GELUS[values.get("hidden_act", "gelu")],
+            gelu=_GELUS[activation],
             intermediate=values.get("intermediate_size", 3072),
             dropout=values.get("hidden_dropout_prob", 0.1),
             attention_dropout=values.get("attention_probs_dropout_prob", 0.1),

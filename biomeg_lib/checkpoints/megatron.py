@@ -21,7 +21,7 @@ from typing import Any
 from torch import Tensor
 
 from biomeg_lib.checkpoints.archives import DAMAGE
-from biomeg_lib.checkpoints.checkpoint import Checkpoint
+from biomeg_lib.checkpoints.checkpoint import Checkpoint, check_sharing
 from biomeg_lib.checkpoints.megatron_names import (
     POSITION,
     TOKEN_TYPE,
@@ -32,6 +32,7 @@ from biomeg_lib.checkpoints.megatron_names import (
     join,
     plain_name,
 )
+from biomeg_lib.checkpoints.pickles import brief
 from biomeg_lib.checkpoints.tensors import read_torch
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.model import ModelConfig
@@ -39,6 +40,7 @@ from biomeg_lib.vocab import Vocabulary
 
 TRACKER = "latest_checkpointed_iteration.txt"
 _WEIGHTS = ("model_optim_rng.pt", "model_rng.pt")  # the second beside a distributed optimiser, 2022 to 2023
+_LONGEST_TRACKER = 100  # characters
 _RANK = re.compile(r"mp_rank_(\d{2,3})((?:_\d{3})*)")
 _ITERATION = re.compile(r"release|iter_\d{7,}")
 _MARKS = (b"language_model", b"checkpoint_version")  # one of them is in the pickle of each of Megatron's files
@@ -104,6 +106,7 @@ def read_megatron(path: str | Path) -> Checkpoint:
     _check_kind(path, first)
     heads = _heads(path, first, notes)
     _check_count(path, first.state, count)
+    check_sharing(path, *(shard.state for shard in shards))
     state = join(path, [shard.state for shard in shards], first.version, heads)
     if TOKEN_TYPE not in state and WORD in state:
         state[TOKEN_TYPE] = state[WORD].new_zeros(2, state[WORD].shape[1])
@@ -135,7 +138,7 @@ def _read_shard(file: Path) -> _Shard:
     version, args = loaded.get("checkpoint_version", 0), loaded.get("args")
     if isinstance(version, bool) or not isinstance(version, int | float) or version not in VERSIONS:
         known = ", ".join(map(str, VERSIONS))
-        raise InputError(file, f"expected checkpoint version {known}, found {str(version)[:20]!r}")
+        raise InputError(file, f"expected checkpoint version {known}, found '{brief(version)}'")
     model = loaded.get("model", loaded)
     weights = flatten(model) if isinstance(model, Mapping) else {}
     state, others = from_megatron(weights)
@@ -176,7 +179,8 @@ def _iteration(folder: Path) -> Path:
     """The folder of the iteration to read: of the root the one that the tracker names, else the only one."""
     if (folder / TRACKER).is_file():
         try:
-            said = (folder / TRACKER).read_text(encoding="ascii").strip()
+            with open(folder / TRACKER, encoding="ascii") as stream:
+                said = stream.read(_LONGEST_TRACKER).strip()
             inner = folder / ("release" if said == "release" else f"iter_{int(said):07d}")
         except ValueError:
             raise InputError(folder / TRACKER, "expected 'release' or a number, found something else") from None
@@ -198,10 +202,10 @@ def _has_mark(file: Path) -> bool:
                 start = stream.read(_LOOKED_AT)
         else:
             with zipfile.ZipFile(file) as archive:
-                name = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
-                if name is None:
+                record = next((record for record in archive.infolist() if record.filename.endswith("data.pkl")), None)
+                if record is None or record.compress_type != zipfile.ZIP_STORED:
                     return False
-                with archive.open(name) as stream:
+                with archive.open(record) as stream:
                     start = stream.read(_LOOKED_AT)
     except (OSError, *DAMAGE):
         return False

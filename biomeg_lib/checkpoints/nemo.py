@@ -24,15 +24,17 @@ import yaml
 from torch import Tensor
 
 from biomeg_lib.checkpoints import hugging_face, megatron_names
-from biomeg_lib.checkpoints.checkpoint import Checkpoint
+from biomeg_lib.checkpoints.checkpoint import Checkpoint, check_sharing
+from biomeg_lib.checkpoints.pickles import brief, shown
+from biomeg_lib.checkpoints.side_files import read_side_file
 from biomeg_lib.checkpoints.tensors import read_torch
 from biomeg_lib.errors import BiomegError, InputError
-from biomeg_lib.files import read_json
 from biomeg_lib.model import ModelConfig
 from biomeg_lib.vocab import Vocabulary
 
 CONFIG, WEIGHTS = "model_config.yaml", "model_weights.ckpt"
 _LONGEST_CONFIG = 1 << 20  # bytes; real ones have some thousand
+_LONGEST_NUMBER, _LARGEST_NUMBER = 40, 2**63  # characters; of an integer
 _HEAD_SIZE = 64  # of Megatron-BERT in all published sizes
 _RANK = re.compile(r"(?:mp_rank_(\d{2,4})|tp_rank_(\d{2,4})_pp_rank_(\d{3,4}))")
 _TOKEN_TYPES = 2
@@ -76,15 +78,47 @@ def read_nemo(folder: Path) -> Checkpoint:
     return _from_megatron(folder, values, shards, vocabulary, notes)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without what takes long: aliases, by which a few bytes stand for many, and numbers of any length in base 16
+    or 60, many of which may also hash alike."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(problem="found an alias, which NeMo never writes")
+        return super().compose_node(parent, index)
+
+    def number(self, node: yaml.ScalarNode) -> Any:
+        if len(node.value) > _LONGEST_NUMBER:
+            raise yaml.constructor.ConstructorError(problem=f"found a number of {len(node.value):,} characters")
+        if node.tag != "tag:yaml.org,2002:int":
+            return self.construct_yaml_float(node)
+        if abs(value := self.construct_yaml_int(node)) >= _LARGEST_NUMBER:
+            raise yaml.constructor.ConstructorError(problem="found a huge number")
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.number)
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(path, "expected the configuration of a NeMo model, found none")
     if (size := path.stat().st_size) > _LONGEST_CONFIG:
         raise InputError(path, f"expected at most {_LONGEST_CONFIG:,} bytes of configuration, found {size:,}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = getattr(error, "problem", None) or type(error).__name__
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    # PyYAML itself fails at `!!int ""`, `!!bool x` and `!!timestamp x`.
+    except (
+        yaml.YAMLError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
+        reason = brief(getattr(error, "problem", None) or type(error).__name__)
         raise InputError(path, f"expected YAML, found another thing ({reason})") from None
     if isinstance(values, dict) and isinstance(values.get("model"), dict):
         values = values["model"]  # the params of a whole experiment
@@ -110,9 +144,9 @@ def _read_weights(folder: Path, values: Mapping[str, Any]) -> list[dict[str, Ten
         raise InputError(folder / WEIGHTS, "expected the weights of a NeMo model, found none")
     else:
         size = _number(folder, values, "tensor_model_parallel_size", int) or len(ranks)
-        absent = [rank for rank in range(max(size, *ranks) + 1) if rank < size and rank not in ranks]
-        if absent or len(ranks) != size:
-            lacking = f" without rank {absent[0]}" if absent else ""
+        absent = next((rank for rank in range(size) if rank not in ranks), None)
+        if absent is not None or len(ranks) != size:
+            lacking = "" if absent is None else f" without rank {absent}"
             raise InputError(folder, f"expected {size} tensor-parallel shards, found {len(ranks)}{lacking}")
     shards = []
     for rank in sorted(ranks):
@@ -120,6 +154,7 @@ def _read_weights(folder: Path, values: Mapping[str, Any]) -> list[dict[str, Ten
         if not isinstance(state, dict):
             raise InputError(ranks[rank], f"expected a mapping of names to tensors, found {type(state).__name__}")
         shards.append(megatron_names.flatten(state))
+    check_sharing(folder, *shards)
     return shards
 
 
@@ -150,7 +185,8 @@ def _member(folder: Path, name: str) -> Path | None:
 def _lowercase(tokenizer: Mapping[str, Any]) -> bool | None:
     """Whether the tokeniser's name says that it lowers the case; None if it says nothing."""
     for key in ("type", "tokenizer_name"):
-        name = str(tokenizer.get(key) or "").lower()
+        name = tokenizer.get(key)
+        name = name.lower() if isinstance(name, str) else ""
         if "uncased" in name or "lowercase" in name:
             return True
         if "cased" in name or name.endswith("case"):
@@ -172,7 +208,7 @@ def _encoder_values(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         if name.startswith("nemo:"):
             raise InputError(folder / CONFIG, f"expected the encoder's {name!r} in the archive, found none")
         return {}
-    config = read_json(path)
+    config = read_side_file(path)
     if not isinstance(config, dict):
         raise InputError(path, "expected a mapping of names to values")
     return config
@@ -215,7 +251,7 @@ def _from_megatron(
         raise InputError(folder / CONFIG, f"expected num_attention_heads above 0, found {heads}")
     state = megatron_names.join(folder, ours, version, heads)
     if megatron_names.TOKEN_TYPE not in state:
-        state[megatron_names.TOKEN_TYPE] = torch.zeros(_TOKEN_TYPES, hidden)
+        state[megatron_names.TOKEN_TYPE] = torch.zeros(_TOKEN_TYPES, _size(folder, state, megatron_names.WORD, 1))
         notes.append("trained without token types: their embedding is zero")
     gelu = _gelu(folder, described, old, notes)
     if gelu == "tanh" and "mlm.bias" in state and not described.get("openai_gelu"):
@@ -260,18 +296,18 @@ def _version(folder: Path, values: Mapping[str, Any], old: bool) -> float:
     path = next(iter(sorted(folder.glob("*megatron_checkpoint_version.json"))), None)
     if path is None:
         return 0.0 if old or values.get("megatron_legacy") else 3.0
-    stored = read_json(path)
+    stored = read_side_file(path)
     version = stored.get("checkpoint_version") if isinstance(stored, dict) else None
     if version not in megatron_names.VERSIONS:
         known = ", ".join(map(str, megatron_names.VERSIONS))
-        raise InputError(path, f'expected a "checkpoint_version" of {known}, found {version!r}')
+        raise InputError(path, f'expected a "checkpoint_version" of {known}, found {shown(version)}')
     return float(version)
 
 
 def _gelu(folder: Path, values: Mapping[str, Any], old: bool, notes: list[str]) -> str:
     activation = values.get("activation", "gelu")
     if activation != "gelu":
-        raise InputError(folder / CONFIG, f"expected the activation 'gelu', found {activation!r}")
+        raise InputError(folder / CONFIG, f"expected the activation 'gelu', found {shown(activation)}")
     if values.get("openai_gelu"):
         return "tanh"
     key = "bias_activation_fusion" if values.get("mcore_bert") else "bias_gelu_fusion"
@@ -303,7 +339,7 @@ def _model_config(
     ):
         if (found := values.get(key, known[0])) not in known:
             wanted = " or ".join(str(name) for name in dict.fromkeys(known) if name is not None)
-            raise InputError(path, f"expected {key} to be {wanted}, found {found!r}")
+            raise InputError(path, f"expected {key} to be {wanted}, found {shown(found)}")
     epsilon = _number(folder, values, "layernorm_epsilon", float)
     if epsilon is None:
         epsilon = 1e-5
@@ -354,12 +390,14 @@ def _number(folder: Path, values: Mapping[str, Any], key: str, kind: type) -> An
             raise ValueError
         return kind(value)
     except (TypeError, ValueError, OverflowError):
-        raise InputError(folder / CONFIG, f"expected {key} to be a number, found {str(value)[:40]!r}") from None
+        raise InputError(folder / CONFIG, f"expected {key} to be a number, found {shown(value)}") from None
 
 
 def _class_name(values: Mapping[str, Any]) -> str:
     """Of the model that was saved: the last part of its full name; empty if it is not said."""
-    return str(values.get("target") or "").rpartition(".")[2]
+    target = values.get("target")
+    name = target.rpartition(".")[2] if isinstance(target, str) else ""
+    return brief(name) if name else ""
 
 
 def _or(value: float | None, default: float) -> float:

@@ -33,6 +33,8 @@ MOST_DIMENSIONS = 16
 _MOST_ARGUMENTS = 16  # of a call, and parts of a key
 _LONGEST_NAME = 500  # of a global
 _MOST_BITS = 128  # of an integer
+_LARGEST_KEY = 2**53  # an integer: PyTorch before 1.6 names an optimizer's parameters by their addresses
+_LARGEST_PART = 2**31  # of a key, an integer
 
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # torch.save writes protocol 2 with these names
 
@@ -77,9 +79,19 @@ def read(stream: io.BytesIO | mmap.mmap, storages: Storages) -> Any:
 
 
 def brief(value: object) -> str:
-    """A value from the file or an error about it, short, printable and on one line."""
-    text = " ".join(str(value).split()) or type(value).__name__
-    return ascii(text[:80])[1:-1]
+    """A value from the file or an error about it, short, printable and on one line; of a container the type alone."""
+    if not isinstance(value, str | int | float | BaseException | None):
+        return type(value).__name__  # one of a few bytes can have a text without end
+    try:
+        text = " ".join(str(value)[:_LONGEST_NAME].split())
+    except ValueError:
+        text = "a number of thousands of digits"
+    return ascii((text or type(value).__name__)[:80])[1:-1]
+
+
+def shown(value: object) -> str:
+    """As `brief`, and text in quotes."""
+    return f"'{brief(value)}'" if isinstance(value, str) else brief(value)
 
 
 class _Machine:
@@ -256,7 +268,11 @@ def _pairs(items: list[Any]) -> Iterable[tuple[Any, Any]]:
 
 
 def _mapping(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """A dictionary with keys that hash at once: a tuple of tuples of ... can take as good as for ever."""
+    """A dictionary with keys that hash at once: a tuple of tuples of ... can take as good as for ever.
+
+    Nor do they all hash alike, which takes time that grows with the square of their number, as integers do that differ
+    by multiples of 2**61 - 1, and tuples of such, of -1 and -2, of integers and floats, or of None and its hash.
+    """
     made = {}
     for key, value in pairs:
         if isinstance(key, tuple) and len(key) > _MOST_ARGUMENTS:
@@ -264,6 +280,11 @@ def _mapping(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
         for part in key if isinstance(key, tuple) else (key,):
             if not isinstance(part, str | bytes | int | float | Opaque | torch.dtype | None):
                 raise Problem(f"a dictionary key of {type(part).__name__}")
+            if isinstance(part, int) and abs(part) > _LARGEST_KEY:
+                raise Problem("a dictionary key that is a huge number")
+            is_plain = not isinstance(part, int | float) or (isinstance(part, int) and 0 <= part <= _LARGEST_PART)
+            if isinstance(key, tuple) and not is_plain:
+                raise Problem("a dictionary key with a number in it that counts nothing")
         made[key] = value
     return made
 

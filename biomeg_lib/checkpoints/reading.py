@@ -9,12 +9,12 @@ from biomeg_lib.checkpoints import checkpoint as ours
 from biomeg_lib.checkpoints import hugging_face, megatron, nemo, published
 from biomeg_lib.checkpoints.archives import is_archive, unpacked
 from biomeg_lib.checkpoints.checkpoint import Checkpoint
+from biomeg_lib.checkpoints.side_files import read_side_file
 from biomeg_lib.checkpoints.tensors import read_state
+from biomeg_lib.checkpoints.vocabularies import vocabulary_of_run
 from biomeg_lib.checkpoints.weights import WEIGHTS, load_weights
-from biomeg_lib.errors import InputError
-from biomeg_lib.files import read_json
+from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.params import suggestion
-from biomeg_lib.vocab import Vocabulary
 
 _DEEPEST = 4  # folders within an archive: a wheel has package/model/, NVIDIA's zip release/mp_rank_00/
 
@@ -47,6 +47,16 @@ def read(path: str | Path) -> Checkpoint:
         InputError: nothing is there, or nothing that holds a BERT encoder.
     """
     path = Path(path)
+    try:
+        return _read(path)
+    except (BiomegError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a mistake in a reader, which a hostile file may find before us
+        kind = type(error).__name__
+        raise InputError(path, f"expected a checkpoint, found what its reader cannot handle ({kind})") from error
+
+
+def _read(path: Path) -> Checkpoint:
     if not path.exists():
         raise InputError(path, "expected a checkpoint, found nothing there")
     if path.is_dir():
@@ -66,12 +76,12 @@ def read(path: str | Path) -> Checkpoint:
 _FORMATS = "Hugging Face (config.json, model.safetensors or pytorch_model.bin), Megatron-LM (mp_rank_00/), NeMo"
 
 
-def _read_folder(folder: Path) -> Checkpoint | None:
-    """The checkpoint in a folder; None if there is no sign of one."""
+def _read_folder(folder: Path, within: Path | None = None) -> Checkpoint | None:
+    """The checkpoint in a folder; None if there is no sign of one. `within` as for `vocabulary_of_run`."""
     if (folder / ours.DESCRIPTION).is_file():
         return ours.load(folder)
     if (folder / "params.json").is_file():
-        return _read_run(folder)
+        return _read_run(folder, within)
     if nemo.is_nemo(folder):
         return nemo.read_nemo(folder)
     if hugging_face.is_hugging_face(folder):
@@ -81,16 +91,16 @@ def _read_folder(folder: Path) -> Checkpoint | None:
     return None
 
 
-def _read_run(folder: Path) -> Checkpoint:
+def _read_run(folder: Path, within: Path | None) -> Checkpoint:
     """The encoder of a complete run of a study, pre-trained or fine-tuned."""
-    params = read_json(folder / "params.json")
+    params = read_side_file(folder / "params.json")
     if not (folder / "metrics.json").is_file() or not (folder / WEIGHTS).is_file():
         raise InputError(folder, "expected a complete run with its weights")
     try:
         name = params.get("encoder", params)["pretraining"]["vocabulary"]
     except (AttributeError, KeyError, TypeError):
         raise InputError(folder / "params.json", "expected the params of a run of a study") from None
-    vocabulary = Vocabulary.load(folder.resolve().parents[2] / "vocabularies" / name)
+    vocabulary = vocabulary_of_run(folder, name, within)
     config, weights = load_weights(folder)
     state = {name: value for name, value in weights.items() if not name.startswith("classifier.")}
     notes = ["the head of its task is left out"] if len(state) < len(weights) else []
@@ -102,7 +112,7 @@ def _read_archive(path: Path) -> Checkpoint:
     with unpacked(path) as folder:
         try:
             for inner in _folders(folder):
-                if (found := _read_folder(inner)) is not None:
+                if (found := _read_folder(inner, folder)) is not None:
                     return found
         except InputError as error:
             inside = str(error).replace(f"{folder}/", f"{path}:").replace(str(folder), str(path))

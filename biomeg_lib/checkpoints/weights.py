@@ -8,9 +8,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from biomeg_lib import sums
+from biomeg_lib.checkpoints.side_files import read_side_file
 from biomeg_lib.checkpoints.tensors import read_safetensors
 from biomeg_lib.errors import BiomegError, InputError
-from biomeg_lib.files import read_json, write_json
+from biomeg_lib.files import write_json
 from biomeg_lib.model import ModelConfig
 
 SHAPE, WEIGHTS = "model.json", "model.safetensors"
@@ -40,7 +41,7 @@ def load_shape(folder: Path) -> ModelConfig:
     Raises:
         InputError: the file is absent or damaged.
     """
-    values = read_json(folder / SHAPE)
+    values = read_side_file(folder / SHAPE)
     try:
         return ModelConfig.from_dict(values)
     except (BiomegError, TypeError) as error:

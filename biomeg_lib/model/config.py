@@ -5,7 +5,7 @@ weights have; what is written to disk is `to_dict`, and `from_dict` refuses what
 """
 
 import dataclasses
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from biomeg_lib.errors import BiomegError
 
 NORMS = ("pre", "post")
 GELUS = ("tanh", "erf")
+_COUNTS = 2**63  # what torch counts with ends below it
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
-            raise BiomegError(f"model: norm must be one of {', '.join(NORMS)}, found {self.norm!r}")
+            raise BiomegError(f"model: norm must be one of {', '.join(NORMS)}, found {_brief(self.norm)}")
         if self.gelu not in GELUS:
-            raise BiomegError(f"model: gelu must be one of {', '.join(GELUS)}, found {self.gelu!r}")
+            raise BiomegError(f"model: gelu must be one of {', '.join(GELUS)}, found {_brief(self.gelu)}")
         for name in ("layers", "hidden", "heads", "vocab_size", "max_length", "token_types"):
             _check_count(name, getattr(self, name))
         if self.intermediate is None:
@@ -70,7 +71,7 @@ class ModelConfig:
         for name in ("norm_eps", "init_std"):
             value = getattr(self, name)
             if not _is_number(value) or value <= 0:
-                raise BiomegError(f"model: {name} must be a number above 0, found {value!r}")
+                raise BiomegError(f"model: {name} must be a number above 0, found {_brief(value)}")
         if self.hidden % self.heads:
             raise BiomegError(f"model: heads must divide hidden, found hidden {self.hidden} and heads {self.heads}")
 
@@ -101,18 +102,27 @@ class ModelConfig:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number that a float holds; `math.isfinite` fails for integers that none does."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _brief(value: Any) -> str:
+    """A value that may come from anybody's file, cut to what a line has room for."""
+    try:
+        return repr(value)[:60]
+    except (ValueError, RecursionError):  # integers of thousands of digits, lists within lists
+        return "one too large to show"
 
 
 def _check_count(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise BiomegError(f"model: {name} must be a whole number above 0, found {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < _COUNTS:
+        raise BiomegError(f"model: {name} must be a whole number above 0 and below 2**63, found {_brief(value)}")
 
 
 def check_dropout(name: str, value: Any) -> None:
     """Raise BiomegError unless `value` is a probability below 1."""
     if not _is_number(value) or not 0 <= value < 1:
-        raise BiomegError(f"model: {name} must be at least 0 and below 1, found {value!r}")
+        raise BiomegError(f"model: {name} must be at least 0 and below 1, found {_brief(value)}")
 
 
 def check_mesh(config: ModelConfig, data: int, tensor: int, batch: int) -> None:

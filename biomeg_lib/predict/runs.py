@@ -8,20 +8,26 @@ What a run needs besides its own folder is its vocabulary, which it finds where 
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from biomeg_lib.benchmarks.iob import Sentence
 from biomeg_lib.benchmarks.pairs import SentencePair
 from biomeg_lib.benchmarks.questions import Question
 from biomeg_lib.benchmarks.relations import Relation
-from biomeg_lib.checkpoints.weights import load_weights
+from biomeg_lib.checkpoints.checkpoint import Checkpoint
+from biomeg_lib.checkpoints.pickles import brief
+from biomeg_lib.checkpoints.side_files import read_side_file
+from biomeg_lib.checkpoints.vocabularies import vocabulary_of_run
+from biomeg_lib.checkpoints.weights import WEIGHTS, load_weights
 from biomeg_lib.errors import BiomegError, InputError
-from biomeg_lib.files import read_json
 from biomeg_lib.grids import QuestionGrid
+from biomeg_lib.model import ModelConfig
 from biomeg_lib.predict.entities import Entity, entities_of
 from biomeg_lib.predict.texts import Document, Span, sentences
 from biomeg_lib.schema import TASK_OF_FORMAT
@@ -32,7 +38,6 @@ from biomeg_lib.tasks.question_arm import predict_spans, ranked_answers, span_cl
 from biomeg_lib.tasks.spans import Prediction, best_answer
 from biomeg_lib.tasks.spans import build as build_windows
 from biomeg_lib.training.environment import device
-from biomeg_lib.vocab import Vocabulary
 
 SENTENCES = 2000  # tagged together: enough for full batches of even length
 CHARACTERS = 1_000_000  # of documents that wait for one another
@@ -48,15 +53,29 @@ class Run:
 
     def __init__(self, folder: Path, params: dict[str, Any], make: Any):
         self.folder, self.params = folder, params
-        self.metrics = read_json(folder / "metrics.json")
+        self.metrics = read_side_file(folder / "metrics.json")
         self.recipe = params["recipe"]
         self.labels: list[str] = self.metrics.get("labels", [])
-        name = params["encoder"]["pretraining"]["vocabulary"]
-        self.vocabulary = Vocabulary.load(folder.parents[2] / "vocabularies" / name)
+        self.vocabulary = vocabulary_of_run(folder, params["encoder"]["pretraining"]["vocabulary"])
         config, weights = load_weights(folder)
-        self.model = make(config, self.labels, self.metrics["point"])
+        point = self.metrics["point"]
+        self._check(config, weights, lambda: make(config, self.labels, point))
+        self.model = make(config, self.labels, point)
         self.model.load_state_dict(weights)
         self.model.to(device()).eval()
+
+    def _check(self, config: ModelConfig, weights: Mapping[str, Tensor], make: Callable[[], nn.Module]) -> None:
+        """Raise InputError unless the weights are those of the model, before it takes time and memory."""
+        path = self.folder / WEIGHTS
+        encoder = {name: value for name, value in weights.items() if name.startswith("encoder.")}
+        Checkpoint.checked(path, config, encoder, self.vocabulary, "a run")
+        layers = sum(re.fullmatch(r"classifier\.layers\.\d+\.weight", name) is not None for name in weights)
+        if self.metrics["point"]["num_fc_layers"] != layers:
+            raise InputError(path, f"expected a head of as many layers as metrics.json says, found {layers}")
+        with torch.device("meta"):
+            wanted = make().state_dict()
+        if {n: value.shape for n, value in wanted.items()} != {n: value.shape for n, value in weights.items()}:
+            raise InputError(path, "expected the weights that model.json and metrics.json describe, found others")
 
 
 class Recogniser(Run):
@@ -178,7 +197,9 @@ def load_run(folder: str | Path) -> Recogniser | TextLabeller | Answerer:
     folder = Path(folder).resolve()
     if not (folder / "params.json").is_file():
         raise InputError(folder, "expected the folder of a fine-tuning run: outputs/<profile>/runs/finetune/<name>")
-    params = read_json(folder / "params.json")
+    params = read_side_file(folder / "params.json")
+    if not isinstance(params, dict):
+        raise InputError(folder / "params.json", "expected the params of a run of a study")
     if "cell" not in params:
         raise InputError(folder, "expected a fine-tuning run, found a pre-training run")
     if not (folder / "metrics.json").is_file() or not (folder / "model.safetensors").is_file():
@@ -188,5 +209,11 @@ def load_run(folder: str | Path) -> Recogniser | TextLabeller | Answerer:
         "classification": (TextLabeller, text_classifier),
         "qa": (Answerer, lambda config, labels, point: span_classifier(config, point)),
     }
-    kind, make = kinds[TASK_OF_FORMAT[params["benchmark"]["format"]]]
-    return kind(folder, params, make)
+    try:
+        kind, make = kinds[TASK_OF_FORMAT[params["benchmark"]["format"]]]
+        return kind(folder, params, make)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        found = f"{type(error).__name__}: {brief(error)}"
+        raise InputError(
+            folder, f"expected params.json and metrics.json of a run of a study, found others ({found})"
+        ) from error

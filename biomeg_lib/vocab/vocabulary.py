@@ -24,6 +24,7 @@ from biomeg_lib.vocab.models import MODELS, SPECIALS, Model, Problem, SentencePi
 
 _CACHED = 1 << 18  # entries of a cache; when full it is emptied, so memory does not grow with the corpus
 _CACHED_LENGTH = 100  # characters
+_LARGEST_FILE = 16 << 20  # bytes; the largest published ones have about five million
 
 
 @dataclass(slots=True)
@@ -235,6 +236,10 @@ def _has_capital(piece: str) -> bool:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # a device might never end
+            raise InputError(path, "expected a vocabulary, found no regular file")
+        if (size := path.stat().st_size) > _LARGEST_FILE:
+            raise InputError(path, f"expected a vocabulary of at most {_LARGEST_FILE:,} bytes, found {size:,}")
         return path.read_bytes()
     except OSError as error:
         raise InputError(path, f"expected a vocabulary, found no file to read ({error.strerror})") from None
@@ -244,7 +249,7 @@ def _read_description(path: Path) -> tuple[str, bool]:
     try:
         stored = json.loads(_read(path))
         kind, lowercase = stored["kind"], stored["lowercase"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         kind = lowercase = None
     if not isinstance(kind, str) or kind not in MODELS or not isinstance(lowercase, bool):
         raise InputError(

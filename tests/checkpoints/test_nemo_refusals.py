@@ -86,6 +86,15 @@ def test_a_configuration_that_the_weights_contradict_is_refused(changes, message
         (b"- a\n- list", "expected a mapping"),
         (b"a: [" * 5000, "expected YAML"),
         (b"\xff\xfe\x00", "expected YAML"),
+        (b"a: &a [x, x]\nb: [*a, *a]", "found an alias"),
+        (b"a: &a {k: 1}\nb: {<<: [*a, *a]}", "found an alias"),
+        (b'a: !!int ""', "expected YAML, found another thing (IndexError)"),
+        (b'a: !!float ""', "expected YAML"),
+        (b"a: !!bool x", "expected YAML"),
+        (b"a: !!timestamp x", "expected YAML"),
+        (b"a: 0x" + b"f" * 5000, "found a number of 5,002 characters"),
+        (b"a: 1" + b":1" * 5000, "found a number of 10,001 characters"),
+        (b"2305843009213693951000: 1", "found a huge number"),
         (b"a: " + b"x" * (1 << 20), "expected at most 1,048,576 bytes of configuration"),
     ],
 )
@@ -94,6 +103,14 @@ def test_a_configuration_that_is_none_is_refused(text, message, bert, tmp_path, 
     path = packed(tmp_path / "bert.nemo", None, weights(bert), {"model_config.yaml": text})
     assert message in refusal(path)
     assert not list(tmp_path.rglob("escaped"))
+
+
+@pytest.mark.parametrize("target", [["a"], 5, {"x": "y"}, "x\n\x1b[31mFORGED"])
+def test_a_class_that_is_no_plain_name_is_no_bert(target, bert, tmp_path):
+    path = packed(tmp_path / "bert.nemo", CONFIG | {"target": target}, {"encoder.weight": torch.zeros(1)})
+    message = refusal(path)
+    assert "expected a BERT model, found" in message
+    assert message.isprintable()
 
 
 @pytest.mark.parametrize(
@@ -136,3 +153,15 @@ def test_an_encoder_that_is_no_bert_is_refused(post_bert, tmp_path):
     state["bert_model.encoder.albert_layer_groups.0.weight"] = torch.zeros(2)
     config = {"target": TASK, "language_model": {"config": post_bert.config.to_dict()}}
     assert "found 'bert.encoder.albert_layer" in refusal(packed(tmp_path / "ner.nemo", config, state))
+
+
+def test_a_width_that_is_only_claimed_takes_no_memory(bert, tmp_path):
+    state = {name: value for name, value in weights(bert).items() if "tokentype" not in name}
+    path = packed(tmp_path / "bert.nemo", CONFIG | {"hidden_size": 4 * 10**11}, state)
+    assert "found absurd sizes in its config" in refusal(path)
+
+
+def test_ranks_that_are_only_claimed_take_no_time(bert, tmp_path):
+    state = {f"mp_rank_0{rank}/model_weights.ckpt": weights(bert, count=2, rank=rank) for rank in range(2)}
+    path = packed(tmp_path / "bert.nemo", CONFIG | {"tensor_model_parallel_size": 10**15}, state)
+    assert "found 2 without rank 2" in refusal(path)

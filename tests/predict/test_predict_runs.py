@@ -1,9 +1,13 @@
 """A run in a notebook, and documents that are tagged together or in parts."""
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 
 from biomeg_lib.benchmarks.iob import read_iob
-from biomeg_lib.errors import BiomegError
+from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.predict import load_run, runs
 from biomeg_lib.predict.texts import Document, sentences
 
@@ -64,3 +68,44 @@ def test_what_is_no_run(study, tmp_path):
     (tmp_path / "params.json").write_text('{"cell": {}}')
     with pytest.raises(BiomegError, match="expected a complete run with its weights"):
         load_run(tmp_path)
+    for name in ("metrics.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    for params in ("5", "[]", '"cell"', '{"cell": {}}', '{"cell": {}, "benchmark": {}}', '{"cell": 1, "benchmark": 1}'):
+        (tmp_path / "params.json").write_text(params)
+        with pytest.raises(InputError, match=r"expected (the params|params.json and metrics.json) of a run of a study"):
+            load_run(tmp_path)
+
+
+def copied(run: Path, to: Path) -> Path:
+    """The run as somebody might hand it on, without checksums."""
+    folder = to / "runs" / "finetune" / "copied"
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("sums.txt"))
+    (to / "vocabularies").symlink_to(run.parents[2] / "vocabularies")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "expected"),
+    [
+        (
+            "metrics.json",
+            {"point": {"num_fc_layers": 10**9, "fc_hidden": 8}},
+            "a head of as many layers as metrics.json",
+        ),
+        ("metrics.json", {"point": {"num_fc_layers": [], "fc_hidden": 8}}, "a head of as many layers as metrics.json"),
+        ("metrics.json", {"point": 5}, "params.json and metrics.json of a run of a study, found others"),
+        ("metrics.json", {"labels": ["O"] * 100_000}, "the weights that model.json and metrics.json describe"),
+        ("metrics.json", {"labels": 5}, "params.json and metrics.json of a run of a study, found others"),
+        ("model.json", {"layers": 10**9}, "at most 1000 layers"),
+        ("model.json", {"max_length": 10**12}, "of shape"),
+        ("params.json", {"encoder": {"pretraining": {"vocabulary": "/dev/zero"}}}, "the name of a vocabulary"),
+        ("params.json", {"encoder": {"pretraining": {"vocabulary": 5}}}, "the name of a vocabulary"),
+    ],
+)
+def test_what_files_only_claim_is_not_built(run_of, tmp_path, file, changes, expected):
+    folder = copied(run_of("entities"), tmp_path)
+    load_run(folder)
+    (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | changes))
+    with pytest.raises(InputError, match=expected) as caught:
+        load_run(folder)
+    assert "\n" not in str(caught.value)

@@ -1,6 +1,7 @@
 """Vocabularies on disk: ours, BERT's, third parties' and broken ones."""
 
 import json
+import os
 
 import pytest
 import sentencepiece
@@ -70,8 +71,18 @@ class TestFiles:
             with pytest.raises(InputError, match="expected a vocabulary, found no file to read"):
                 Vocabulary.load(path)
 
+    def test_no_regular_file(self):
+        with pytest.raises(InputError, match="/dev/zero: expected a vocabulary, found no regular file"):
+            Vocabulary.load("/dev/zero")
+
+    def test_a_file_without_end(self, tmp_path):
+        (tmp_path / "vocab.txt").touch()
+        os.truncate(tmp_path / "vocab.txt", (16 << 20) + 1)
+        with pytest.raises(InputError, match="expected a vocabulary of at most 16,777,216 bytes, found 16,777,217"):
+            Vocabulary.load(tmp_path / "vocab.txt")
+
     @pytest.mark.parametrize(
-        "content", ["", "[]", "{}", '{"kind": "magic", "lowercase": true}', '{"kind": "wordpiece"}']
+        "content", ["[" * 100_000, "", "[]", "{}", '{"kind": "magic", "lowercase": true}', '{"kind": "wordpiece"}']
     )
     def test_broken_description(self, tmp_path, content):
         (tmp_path / "vocab.json").write_text(content)
