@@ -14,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nano
+import nbformat
 import numpy as np
 import torch
 import yaml
+from nbformat import v4
 from safetensors.torch import save_file
 
-from biomeg_lib import study
+from biomeg_lib import study, sums
 from biomeg_lib.benchmarks.bioasq import read_bioasq, read_submission
 from biomeg_lib.benchmarks.iob import read_iob
 from biomeg_lib.benchmarks.pairs import read_mrpc
@@ -32,7 +34,11 @@ from biomeg_lib.corpus.readers import read_documents
 from biomeg_lib.errors import BiomegError
 from biomeg_lib.model import PretrainingModel
 from biomeg_lib.model.config import ModelConfig
+from biomeg_lib.predict.records import asked, pair, read_lines, relation_maker
+from biomeg_lib.predict.runs import load_run
+from biomeg_lib.predict.score import score
 from biomeg_lib.predict.texts import read_texts
+from biomeg_lib.report import html
 from biomeg_lib.vocab import Vocabulary
 
 LENGTH = 100  # characters of a text that a vocabulary is tried on
@@ -141,8 +147,54 @@ def all_readers(folder: Path) -> dict[str, Reader]:
         ),
         "idx": _index(folder),
         **_checkpoints(folder),
+        **_to_predict_and_score(),
+        "sums.txt": Reader(
+            "sums.txt",
+            lambda place: list(sums.problems_of(place)),
+            (b"8c736521 3 a\n00000000 1 b/c\n",),
+            {"a": b"foo"},
+            _words(b"../ / \x00 a"),
+        ),
+        "notebook": _notebook(),
     }
     return found
+
+
+def _to_predict_and_score() -> dict[str, Reader]:
+    relation = b'{"id": "1", "text": "A stops B.", "first": [0, 1], "second": [8, 9]}\n'
+    marked = b'{"id": 2, "text": "<< A >> stops [[ B ]]"}\n'
+    chemical = b'{"text": "A stops B.", "chemical": [0, 1], "gene": [8, 9]}\n'
+    question = (
+        b'{"id": "1", "question": "Who?", "context": "Bob."}\n{"question": "Who?", "snippets": ["Al.", "Bob."]}\n'
+    )
+
+    def lines(make: Callable[..., object]) -> Callable[[Path], object]:
+        return lambda place: deque(read_lines(place / "a.jsonl", make), 0)
+
+    return {
+        "relations-to-predict": Reader(
+            "a.jsonl", lines(relation_maker(False)), (relation + marked, chemical), {}, _json_words()
+        ),
+        "pairs-to-predict": Reader(
+            "a.jsonl", lines(pair), (b'{"id": "1", "first": "a", "second": "b"}\n',), {}, _json_words()
+        ),
+        "questions-to-predict": Reader("a.jsonl", lines(asked), (question,), {}, _json_words()),
+        "squad-answers": Reader(
+            "a.json",
+            lambda place: score(place / "gold.json", place / "a.json", skip_bad=True),
+            (b'{"q1": "Bob"}',),
+            {"gold.json": _squad()},
+            _json_words(),
+        ),
+    }
+
+
+def _notebook() -> Reader:
+    outputs = [v4.new_output("stream", text="one"), v4.new_output("display_data", {"text/html": "<b>x</b>"})]
+    cells = [v4.new_markdown_cell("# A *b*\n![x](y.png)"), v4.new_code_cell("1", outputs=outputs)]
+    seed = nbformat.writes(v4.new_notebook(cells=cells)).encode()
+    words = _words(b'<script> <svg/onload=x> <table> </div> "text/html" "image/png" "cells" javascript: $$ ``` [[[[')
+    return Reader("a.ipynb", lambda place: html._render_cells(place / "a.ipynb"), (seed,), {}, words)
 
 
 def _words(text: bytes) -> tuple[bytes, ...]:
@@ -298,6 +350,15 @@ def _checkpoints(folder: Path) -> dict[str, Reader]:
         torch.save({"a.weight": torch.ones(2, 3), "b": [1, "x"]}, folder / name, _use_new_zipfile_serialization=new)
         seeds[name] = (folder / name).read_bytes()
     description = json.dumps(shape).encode()
+    weights = (folder / "seed.safetensors").read_bytes()
+    index = json.dumps({"weight_map": dict.fromkeys(state, "model.safetensors")}).encode()
+    table = {piece: n for n, piece in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##b"))}
+    tokenizer = json.dumps({"model": {"type": "WordPiece", "vocab": table}, "normalizer": {"lowercase": True}}).encode()
+    run = json.dumps(
+        {"cell": {}, "benchmark": {"format": "iob"}, "recipe": {}, "encoder": {"pretraining": {"vocabulary": "a"}}}
+    )
+    run_files = {"metrics.json": b'{"labels": ["X"], "point": {"num_fc_layers": 1}}', "model.safetensors": weights}
+    run_files["model.json"] = json.dumps(dataclasses.asdict(config)).encode()
 
     def read(name: str) -> Callable[[Path], object]:
         return lambda place: reading.read(place / name if name else place)
@@ -312,6 +373,21 @@ def _checkpoints(folder: Path) -> dict[str, Reader]:
             {"model.safetensors": (folder / "seed.safetensors").read_bytes(), "vocab.txt": b"[PAD]\n"},
             _json_words(),
         ),
+        "index.json": Reader(
+            "model.safetensors.index.json",
+            read(""),
+            (index,),
+            {"config.json": description, "model.safetensors": weights},
+            _json_words(),
+        ),
+        "tokenizer.json": Reader(
+            "tokenizer.json",
+            read(""),
+            (tokenizer,),
+            {"config.json": description, "model.safetensors": weights},
+            _json_words(),
+        ),
+        "run": Reader("params.json", load_run, (run.encode(),), run_files, _json_words()),
         "nemo": Reader(
             "a.nemo", read("a.nemo"), (_package({"model_config.yaml": b"a: 1", "model_weights.ckpt": seeds["zip"]}),)
         ),

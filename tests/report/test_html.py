@@ -309,7 +309,18 @@ def test_sites_that_cannot_be(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [None, b"", b"not json", b"[]", b"{}", b'{"nbformat": 4}', b'{"cells": 1, "nbformat": 4}', b"\xff\xfe\x00"],
+    [
+        None,
+        b"",
+        b"not json",
+        b"[]",
+        b"{}",
+        b'{"nbformat": 4}',
+        b'{"cells": 1, "nbformat": 4}',
+        b'{"cells": [], "obformat": 4}',
+        b'{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": null}',
+        b"\xff\xfe\x00",
+    ],
 )
 def test_what_is_no_notebook(tmp_path, content):
     executed, target = tmp_path / "x.ipynb", tmp_path / "out" / "x.html"
