@@ -317,7 +317,7 @@ def test_sites_that_cannot_be(tmp_path):
         b"{}",
         b'{"nbformat": 4}',
         b'{"cells": 1, "nbformat": 4}',
-        b'{"cells": [], "obformat": 4}',
+        b'{"cells": [{"cell_type": "markdown"}], "obformat": 4}',
         b'{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": null}',
         b"\xff\xfe\x00",
     ],
