@@ -73,7 +73,8 @@ VALUES = st.recursive(
 def other_values(draw, reader: Reader) -> bytes:
     """Sound JSON, a value a line or one in all, of which one to three parts are replaced, left out or doubled."""
     seed = draw(st.sampled_from(reader.seeds))
-    lines = [seed] if reader.file.endswith((".json", ".ipynb")) else [line for line in seed.splitlines() if line.strip()]
+    whole = reader.file.endswith((".json", ".ipynb"))
+    lines = [seed] if whole else [line for line in seed.splitlines() if line.strip()]
     changed = [json.loads(line) for line in lines]
     for _ in range(draw(st.integers(1, 3))):
         holder, key = draw(st.sampled_from([*places(changed)] or [(changed, 0)]))
