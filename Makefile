@@ -29,7 +29,7 @@ study: $(VENV)/installed
 test: $(VENV)/installed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile
+	@$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 
 # Minutes of training on real data: that the network learns each task.
 test-slow: $(VENV)/installed

@@ -18,6 +18,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Minutes each: they begin first, so that no core is left alone with one of them at the end.
+LONGEST = ("test_workflow", "test_number_audit", "test_launch", "test_disturbed", "test_jupyter_server")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with the real benchmarks and corpora; the test is skipped where there is none."""
