@@ -156,10 +156,16 @@ def _read(ledger: Path) -> dict[str, list[tuple[int, int]]]:
         parts = line.split(" ", 2)
         if len(parts) == 3:
             with contextlib.suppress(ValueError):
-                name = Path(parts[2])
-                if not name.is_absolute() and ".." not in name.parts:  # a list may come from elsewhere
+                if _is_name(parts[2]):  # a list may come from elsewhere
                     entries.setdefault(parts[2], []).append((int(parts[1]), int(parts[0], 16)))
     return entries
+
+
+def _is_name(text: str) -> bool:
+    """Whether it is one of a file in this folder or within."""
+    path = Path(text)
+    long = len(os.fsencode(text)) > 1000 or any(len(os.fsencode(part)) > 255 for part in path.parts)
+    return not (long or path.is_absolute() or ".." in path.parts or "\0" in text)
 
 
 def _problem(path: Path, versions: Iterable[tuple[int, int]]) -> str | None:

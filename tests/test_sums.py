@@ -92,7 +92,7 @@ def test_lines_that_lead_elsewhere_are_left_out(tmp_path):
     (tmp_path / "victim").write_text("mine")
     folder = tmp_path / "tables"
     folder.mkdir()
-    names = ("../victim", f"{tmp_path}/victim", "a/../../victim")
+    names = ("../victim", f"{tmp_path}/victim", "a/../../victim", 300 * "x", 200 * "\ufffd", "a\0b")
     (folder / "sums.txt").write_text("".join(f"00000000 1 {name}\n" for name in names))
     assert list(sums.problems_of(folder)) == []
 

@@ -145,6 +145,10 @@ def test_a_model_whose_mistake_is_said_in_bytes_that_are_no_text(readers, tmp_pa
     )
 
 
+def test_a_list_of_checksums_with_a_name_that_no_file_can_have(readers, tmp_path):
+    assert readers["sums.txt"](place(readers["sums.txt"], tmp_path), b"8 3 a" + b"\xff" * 86 + b"\n")
+
+
 def test_a_kind_of_vocabulary_that_is_an_object(readers, tmp_path):
     reader = readers["vocab.json"]
     assert not reader(place(reader, tmp_path), b'{"kind": {"kind": "wordpiece"}, "lowercase": false}')
