@@ -86,12 +86,12 @@ def test_who_comes_second_waits_and_has_nothing_left_to_do(tmp_path, monkeypatch
 def test_a_run_that_was_moved_away_by_its_holder_is_held_where_it_was(tmp_path, monkeypatch):
     """`turn` keeps damaged runs aside: who has waited must not go on in that folder."""
     monkeypatch.setattr("sys.stderr", said := io.StringIO())
-    place, held = tmp_path / "run", threading.Event()
+    place, held = tmp_path / "run", []
 
     def wait():
         with RunDirectory(place, {}).start() as left_to_do:
             assert left_to_do
-            held.set()
+            held.append(RunDirectory(place, {}).at_work)
             RunDirectory(place, {}).finish({"f1": 0.5})
 
     waiting = threading.Thread(target=wait)
@@ -102,7 +102,7 @@ def test_a_run_that_was_moved_away_by_its_holder_is_held_where_it_was(tmp_path, 
             time.sleep(0.01)
         os.replace(place, tmp_path / "aside")
     waiting.join()
-    assert held.is_set()
+    assert held == [True]
     assert RunDirectory(place, {}).metrics == {"f1": 0.5}
     assert sorted(path.name for path in (tmp_path / "aside").iterdir()) == ["lock"]
 
