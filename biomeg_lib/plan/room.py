@@ -50,7 +50,7 @@ def refuse_too_large(where: str, config: ModelConfig, run: Run, spread: Spread, 
         return
     fitting = spread.micro_batch - 1
     while fitting and needed(fitting) > free:
-        fitting = min(fitting - 1, int(fitting * free / needed(fitting)))
+        fitting = max(0, min(fitting - 1, int(fitting * free / needed(fitting))))
     parameters = rank_parameters(config, 1).total(config.layers)
     place, each = "on the GPU" if on_gpu else "here", f" on each of {ranks} ranks" if ranks > 1 else ""
     most = f"at most {fitting} {'sequences fit' if fitting > 1 else 'sequence fits'}" if fitting else "not one fits"

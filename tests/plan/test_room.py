@@ -59,6 +59,7 @@ def test_the_line(monkeypatch):
         "64 sequences of 128 tokens, found 2.5 GB, for which at most 14 sequences fit at a time"
     )
     assert refused(1e9, monkeypatch).endswith("found 1.0 GB, for which not one fits at a time")
+    assert refused(-5e7, monkeypatch).endswith("found -50.0 MB, for which not one fits at a time")
     assert "on each of 2 ranks" in refused(needed(64, 2) / room.MARGIN - 1, monkeypatch, ranks=2)
 
 
