@@ -20,7 +20,7 @@ from biomeg_lib.training.rundir import LOCK as RUN_LOCK
 from biomeg_lib.training.rundir import RESULT, state_of, tidy
 
 LOCK, DAMAGED = ".lock", "damaged"
-PARTS = ".parts"  # of a corpus that is being read
+PARTS = ".parts"  # what a corpus or its shards have so far, for the next go
 STAGES, PRODUCTS = ("corpora", "vocabularies", "shards"), ("", "tables", "figures", "notebooks", "report")
 
 

@@ -99,11 +99,8 @@ def check_room(study: Study, name: str) -> None:
     """
     spec, config = study.pretraining[name], shape_of(study, name)
     if config is not None and spec.steps and not study.compile:  # what compiled code keeps is not known
-        parallel = spec.parallel
-        micro = spec.batch // parallel.data
-        spread = Spread(parallel.data, parallel.tensor, micro, spec.accumulate, parallel.recompute)
         where = f"{study.params_file}: pretraining.{name}"
-        refuse_too_large(where, config, _run(study, spec), spread, parallel.gpus_per_node)
+        refuse_too_large(where, config, _run(study, spec), _own_spread(spec), spec.parallel.gpus_per_node)
 
 
 def _run(study: Study, spec: Pretraining) -> Run:
@@ -127,8 +124,14 @@ def _spread(
     parallel = spec.parallel
     check_mesh(config, parallel.data, parallel.tensor, spec.batch)
     own = dataclasses.replace(machine, gpus=parallel.ranks, gpus_per_node=parallel.gpus_per_node)
-    micro = spec.batch // parallel.data
-    return own, utilisation, Spread(parallel.data, parallel.tensor, micro, spec.accumulate, parallel.recompute)
+    return own, utilisation, _own_spread(spec)
+
+
+def _own_spread(spec: Pretraining) -> Spread:
+    parallel = spec.parallel
+    return Spread(
+        parallel.data, parallel.tensor, spec.batch // parallel.data, spec.accumulate, recompute=parallel.recompute
+    )
 
 
 def fine_tuning(study: Study, machine: Machine) -> list[Tuned]:
