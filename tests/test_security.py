@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from biomeg_lib import params
+from biomeg_lib.checkpoints import side_files
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted((ROOT / "biomeg_lib").rglob("*.py"))
@@ -91,8 +92,9 @@ def test_modules():
     assert not {name: lines for name, lines in found.items() if lines}
 
 
-def test_the_loader_of_params_makes_plain_values():
-    assert issubclass(params._Loader, yaml.SafeLoader)
+@pytest.mark.parametrize("module", [params, side_files])
+def test_own_loaders_make_plain_values(module):
+    assert issubclass(module._Loader, yaml.SafeLoader)
 
 
 def test_notebooks():

@@ -20,21 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from biomeg_lib.checkpoints import hugging_face, megatron_names
 from biomeg_lib.checkpoints.checkpoint import Checkpoint, check_sharing
 from biomeg_lib.checkpoints.pickles import brief, shown
-from biomeg_lib.checkpoints.side_files import read_side_file
+from biomeg_lib.checkpoints.side_files import read_side_file, read_yaml_file
 from biomeg_lib.checkpoints.tensors import read_torch
 from biomeg_lib.errors import BiomegError, InputError
 from biomeg_lib.model import ModelConfig
 from biomeg_lib.vocab import Vocabulary
 
 CONFIG, WEIGHTS = "model_config.yaml", "model_weights.ckpt"
-_LONGEST_CONFIG = 1 << 20  # bytes; real ones have some thousand
-_LONGEST_NUMBER, _LARGEST_NUMBER = 40, 2**63  # characters; of an integer
 _HEAD_SIZE = 64  # of Megatron-BERT in all published sizes
 _RANK = re.compile(r"(?:mp_rank_(\d{2,4})|tp_rank_(\d{2,4})_pp_rank_(\d{3,4}))")
 _TOKEN_TYPES = 2
@@ -78,48 +75,8 @@ def read_nemo(folder: Path) -> Checkpoint:
     return _from_megatron(folder, values, shards, vocabulary, notes)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without what takes long: aliases, by which a few bytes stand for many, and numbers of any length in base 16
-    or 60, many of which may also hash alike."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(problem="found an alias, which NeMo never writes")
-        return super().compose_node(parent, index)
-
-    def number(self, node: yaml.ScalarNode) -> Any:
-        if len(node.value) > _LONGEST_NUMBER:
-            raise yaml.constructor.ConstructorError(problem=f"found a number of {len(node.value):,} characters")
-        if node.tag != "tag:yaml.org,2002:int":
-            return self.construct_yaml_float(node)
-        if abs(value := self.construct_yaml_int(node)) >= _LARGEST_NUMBER:
-            raise yaml.constructor.ConstructorError(problem="found a huge number")
-        return value
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.number)
-_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.number)
-
-
 def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(path, "expected the configuration of a NeMo model, found none")
-    if (size := path.stat().st_size) > _LONGEST_CONFIG:
-        raise InputError(path, f"expected at most {_LONGEST_CONFIG:,} bytes of configuration, found {size:,}")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    # PyYAML itself fails at `!!int ""`, `!!bool x` and `!!timestamp x`.
-    except (
-        yaml.YAMLError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-        RecursionError,
-    ) as error:
-        reason = brief(getattr(error, "problem", None) or type(error).__name__)
-        raise InputError(path, f"expected YAML, found another thing ({reason})") from None
+    values = read_yaml_file(path)
     if isinstance(values, dict) and isinstance(values.get("model"), dict):
         values = values["model"]  # the params of a whole experiment
     if not isinstance(values, dict):
