@@ -10,7 +10,6 @@ behind. Notable:
 - What has no public address as packed (`general`, `pmc-sample`) has a public stand-in, used and said when it is absent.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -26,8 +25,9 @@ import requests
 import urllib3
 
 from biomeg_lib.catalogue import FAMILIES, REGISTERED, SOURCES, STAND_INS, Source, find, public_address
+from biomeg_lib.checksums import difference, git_blob, mismatch, parse_md5, sha256_of
 from biomeg_lib.errors import BiomegError, InputError
-from biomeg_lib.files import sha256, write_json
+from biomeg_lib.files import write_json
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # in a notebook tqdm advises ipywidgets, and reports would have it, too
@@ -125,7 +125,7 @@ def describe(name: str) -> dict:
         {
             "name": item.source.name,
             "path": item.source.path,
-            "sha256": _hash(item.path),
+            "sha256": sha256_of(item.path),
             "from": item.place,
             "url": public_address(item.source.url) if item.source.url else "",
         }
@@ -187,20 +187,20 @@ def _present(source: Source, quiet: bool) -> _Found | None:
         path = folder / source.path
         if path.is_file():
             beside = path.with_name(path.name + ".md5")
-            problem = _mismatch(source, path)
+            problem = mismatch(source, path)
             if source.md5_url and beside.is_file():
-                expected = _parse_md5(beside.read_text(encoding="utf-8", errors="replace"), path.name, str(beside))
-                problem = _difference("MD5", expected, pooch.file_hash(str(path), alg="md5"))
+                expected = parse_md5(beside.read_text(encoding="utf-8", errors="replace"), path.name, str(beside))
+                problem = difference("MD5", expected, pooch.file_hash(str(path), alg="md5"))
             if problem:
                 raise InputError(path, f"{problem} (source {source.name}); replace the file or take it away")
             return _Found(source, path, "local")
     path = _cache() / source.path
     if not path.is_file():
         return None
-    problem = _mismatch(source, path)
+    problem = mismatch(source, path)
     if not source.pinned:
         if entry := _records().get(source.path):
-            problem = _difference("SHA-256", entry["sha256"], _hash(path))
+            problem = difference("SHA-256", entry["sha256"], sha256_of(path))
         else:
             _record(source, path, quiet)
     if problem:
@@ -238,7 +238,7 @@ def _download(source: Source, quiet: bool) -> _Found:
     def download(url: str, output: str, registry: pooch.Pooch) -> None:
         with open(output, "wb") as file:
             http(url, file if source.bytes is None else _Bounded(file, source.bytes), registry)
-        if source.git_blob and (found := _git_blob(Path(output))) != source.git_blob:
+        if source.git_blob and (found := git_blob(Path(output))) != source.git_blob:
             raise ValueError(f"expected git blob {source.git_blob} but got {found}.")
         # A log-in page sent in place of a file must not become the checksum that later downloads are held to.
         if known is None:
@@ -271,7 +271,7 @@ def _download(source: Source, quiet: bool) -> _Found:
         ) from None
     _downloaded.add(path)
     if not source.pinned:
-        if md5_url and recorded and recorded != _hash(path):
+        if md5_url and recorded and recorded != sha256_of(path):
             _say(f"{source.name}: its owner has changed it since the last download; MD5 verified", quiet)
         _record(source, path, quiet or bool(md5_url))
     return _Found(source, path, "download")
@@ -316,53 +316,11 @@ def _owners_md5(source: Source, url: str, advice: str) -> str:
                     raise InputError(public_address(url), f"expected at most {CHECKSUM_TEXT_LIMIT:,} bytes, found more")
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _request_error(source, public_address(url), error, advice) from None
-    return _parse_md5(text.decode("utf-8", errors="replace"), Path(source.path).name, public_address(url))
+    return parse_md5(text.decode("utf-8", errors="replace"), Path(source.path).name, public_address(url))
 
 
-def _parse_md5(text: str, file: str, where: str) -> str:
-    """The MD5 of `file` in its owner's text: `MD5(file)= hex`, `hex  file`, or a link `.../file?md5=hex` in JSON."""
-    name, digest = re.escape(file), r"([0-9a-fA-F]{32})\b"
-    for pattern in (rf"MD5 ?\({name}\) ?= ?{digest}", rf"(?m)^{digest} [ *]{name}\s*$", rf"/{name}\?md5={digest}"):
-        if match := re.search(pattern, text):
-            return match[1].lower()
-    raise InputError(where, f"expected a line MD5({file})= with 32 hexadecimal digits, found {text[:60].strip()!r}")
-
-
-def _mismatch(source: Source, path: Path) -> str:
-    """What is wrong with a file, against what is pinned; empty if nothing is."""
-    size = path.stat().st_size
-    if source.bytes is not None and size != source.bytes:
-        return f"expected {source.bytes:,} bytes, found {size:,}"
-    if source.sha256:
-        return _difference("SHA-256", source.sha256, _hash(path))
-    return _difference("git blob", source.git_blob, _git_blob(path)) if source.git_blob else ""
-
-
-def _difference(kind: str, expected: str, found: str) -> str:
-    return "" if expected == found else f"expected {kind} {expected}, found {found}"
-
-
-_hashes: dict[tuple[Path, int, int], str] = {}
 _downloaded: set[Path] = set()
 _said: set[str] = set()
-
-
-def _hash(path: Path) -> str:
-    """SHA-256, computed once a process for a file that does not change."""
-    status = path.stat()
-    key = (path, status.st_size, status.st_mtime_ns)
-    if key not in _hashes:
-        _hashes[key] = sha256(path)
-    return _hashes[key]
-
-
-def _git_blob(path: Path) -> str:
-    """The id that git gives the content: SHA-1 of a header with the length, then the bytes."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _records() -> dict[str, dict]:
@@ -381,7 +339,7 @@ def _records() -> dict[str, dict]:
 
 def _record(source: Source, path: Path, quiet: bool) -> None:
     # Two processes may write at once: an entry that is lost is made again, from the same file, at its next use.
-    entry = {"sha256": _hash(path), "bytes": path.stat().st_size, "url": public_address(source.url)}
+    entry = {"sha256": sha256_of(path), "bytes": path.stat().st_size, "url": public_address(source.url)}
     write_json(_cache() / "checksums.json", {**_records(), source.path: entry})
     _say(f"{source.name}: no checksum is published; its SHA-256 {entry['sha256']} is held to from now on", quiet)
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from source_server import BASELINE, BASELINE_PATH, DATA, files_in, md5_line, refused
 
-from biomeg_lib import sources
+from biomeg_lib import checksums
 from biomeg_lib.errors import InputError
 from biomeg_lib.sources import describe, locate
 
@@ -78,9 +78,9 @@ def test_owner_may_replace_a_file_with_its_md5(cache, server, capsys):
 )
 def test_forms_of_md5(text):
     digest = hashlib.md5(b"x").hexdigest()
-    assert sources._parse_md5(text.format(digest.upper()), "f.xml", "where") == digest
+    assert checksums.parse_md5(text.format(digest.upper()), "f.xml", "where") == digest
     with pytest.raises(InputError):
-        sources._parse_md5(text.format(digest), "fxxml", "where")
+        checksums.parse_md5(text.format(digest), "fxxml", "where")
 
 
 # First downloads
